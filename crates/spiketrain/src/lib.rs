@@ -1,0 +1,19 @@
+//! Trains spiking neural networks with published rules on the same data, with the same loop and
+//! the same metrics, reproducibly to the bit.
+
+mod check;
+pub mod data;
+pub mod encode;
+mod error;
+pub mod event;
+pub mod learner;
+pub mod methods;
+mod seed;
+mod spikes;
+mod state;
+
+pub use check::{Checks, Invalid};
+pub use error::{Error, ErrorKind, Excerpt, Result};
+pub use seed::{Seed, Stream};
+pub use spikes::{Events, Frames, Images, Inputs, Notation, Pixels, Shape, Times};
+pub use state::{Array, State, Stored, Values};

@@ -1,0 +1,391 @@
+//! The two notations of a spike train, and images before they become spikes.
+//!
+//! [`Times`] holds at most one spike per neuron, for event-driven rules; [`Frames`] holds a value
+//! per time step, for clock-driven networks. They never merge: a method reads one of them.
+
+use crate::error::{Error, Result};
+
+/// Shape of one sample: channels, rows, columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Shape {
+    /// Number of channels (1 for grey, 3 for colour, more for features).
+    pub channels: usize,
+    /// Number of rows.
+    pub height: usize,
+    /// Number of columns.
+    pub width: usize,
+}
+
+impl Shape {
+    /// Shape from channels, rows and columns.
+    pub const fn new(channels: usize, height: usize, width: usize) -> Self {
+        Self { channels, height, width }
+    }
+
+    /// Shape of a plain vector of `n` values.
+    pub const fn flat(n: usize) -> Self {
+        Self::new(n, 1, 1)
+    }
+
+    /// Number of values in one sample.
+    #[allow(clippy::len_without_is_empty)]
+    pub const fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}×{}", self.channels, self.height, self.width)
+    }
+}
+
+/// Pixel storage of [`Images`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pixels {
+    /// Bytes; 255 is 1.0.
+    Bytes(Vec<u8>),
+    /// Values as they are.
+    Floats(Vec<f32>),
+}
+
+/// Still images (or any analog vectors), `[sample, channel, height, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// Shape of one image.
+    pub shape: Shape,
+    /// All pixels, one image after another.
+    pub pixels: Pixels,
+}
+
+impl Images {
+    /// Images from bytes.
+    ///
+    /// # Panics
+    ///
+    /// If `pixels` is not a whole number of images.
+    pub fn from_bytes(shape: Shape, pixels: Vec<u8>) -> Self {
+        assert!(
+            shape.len() > 0 && pixels.len().is_multiple_of(shape.len()),
+            "pixels are whole images"
+        );
+        Self { shape, pixels: Pixels::Bytes(pixels) }
+    }
+
+    /// Images from values.
+    ///
+    /// # Panics
+    ///
+    /// If `pixels` is not a whole number of images.
+    pub fn from_floats(shape: Shape, pixels: Vec<f32>) -> Self {
+        assert!(
+            shape.len() > 0 && pixels.len().is_multiple_of(shape.len()),
+            "pixels are whole images"
+        );
+        Self { shape, pixels: Pixels::Floats(pixels) }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        let n = match &self.pixels {
+            Pixels::Bytes(p) => p.len(),
+            Pixels::Floats(p) => p.len(),
+        };
+        n / self.shape.len()
+    }
+
+    /// True without images.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes image `i` into `out` as `[channel, height, width]`; bytes become byte/255.
+    pub fn read(&self, i: usize, out: &mut [f32]) {
+        let n = self.shape.len();
+        match &self.pixels {
+            Pixels::Bytes(p) => {
+                for (o, &b) in out.iter_mut().zip(&p[i * n..(i + 1) * n]) {
+                    *o = f32::from(b) / 255.0;
+                }
+            }
+            Pixels::Floats(p) => out.copy_from_slice(&p[i * n..(i + 1) * n]),
+        }
+    }
+
+    /// The images `rows`, in that order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let n = self.shape.len();
+        fn pick<T: Copy>(p: &[T], n: usize, rows: &[usize]) -> Vec<T> {
+            let mut out = Vec::with_capacity(n * rows.len());
+            rows.iter().for_each(|&r| out.extend_from_slice(&p[r * n..(r + 1) * n]));
+            out
+        }
+        let pixels = match &self.pixels {
+            Pixels::Bytes(p) => Pixels::Bytes(pick(p, n, rows)),
+            Pixels::Floats(p) => Pixels::Floats(pick(p, n, rows)),
+        };
+        Self { shape: self.shape, pixels }
+    }
+}
+
+/// Spike times, at most one spike per neuron, stored as each sample's events in ascending order
+/// of (time, neuron). A neuron without an event never fires.
+///
+/// Times are `f32` in the unit of the encoder that made them (fractions of the window unless it
+/// says otherwise); solvers that need more compute in `f64` from these values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times {
+    /// Shape of one sample; a neuron's index counts channels, rows, columns unless its maker says
+    /// otherwise.
+    pub shape: Shape,
+    offsets: Vec<usize>,
+    neurons: Vec<u16>,
+    times: Vec<f32>,
+}
+
+/// One sample's events.
+#[derive(Clone, Copy, Debug)]
+pub struct Events<'a> {
+    /// Neuron of each event.
+    pub neurons: &'a [u16],
+    /// Time of each event, ascending.
+    pub times: &'a [f32],
+}
+
+impl<'a> Events<'a> {
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.neurons.len()
+    }
+
+    /// True if nothing fires.
+    pub fn is_empty(&self) -> bool {
+        self.neurons.is_empty()
+    }
+
+    /// `(neuron, time)` in ascending order of time.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, f32)> + 'a {
+        self.neurons.iter().zip(self.times).map(|(&n, &t)| (usize::from(n), t))
+    }
+}
+
+impl Times {
+    /// An empty set of samples of `shape`.
+    ///
+    /// # Errors
+    ///
+    /// If a sample would have more than 65,536 neurons, the most an event can name.
+    pub fn new(shape: Shape) -> Result<Self> {
+        if shape.len() > 1 << 16 {
+            return Err(Error::recipe(format!(
+                "spike times of shape {shape} have {} neurons; at most 65,536 are supported",
+                shape.len()
+            )));
+        }
+        Ok(Self { shape, offsets: vec![0], neurons: Vec::new(), times: Vec::new() })
+    }
+
+    /// Appends a sample given as a dense vector of times; what is not below `silent_from` is no
+    /// spike.
+    pub fn push_dense(&mut self, dense: &[f32], silent_from: f32) {
+        assert_eq!(dense.len(), self.shape.len(), "one time per neuron");
+        let mut order: Vec<u16> =
+            (0..dense.len()).filter(|&i| dense[i] < silent_from).map(|i| i as u16).collect();
+        order.sort_by(|&a, &b| dense[usize::from(a)].total_cmp(&dense[usize::from(b)]));
+        self.times.extend(order.iter().map(|&i| dense[usize::from(i)]));
+        self.neurons.extend_from_slice(&order);
+        self.offsets.push(self.neurons.len());
+    }
+
+    /// Appends a sample given as events.
+    ///
+    /// # Panics
+    ///
+    /// If the events are not in ascending order of time or name a neuron that does not exist.
+    pub fn push_events(&mut self, neurons: &[u16], times: &[f32]) {
+        assert_eq!(neurons.len(), times.len(), "one time per event");
+        assert!(times.is_sorted(), "events ascend in time");
+        assert!(neurons.iter().all(|&n| usize::from(n) < self.shape.len()), "neurons exist");
+        self.neurons.extend_from_slice(neurons);
+        self.times.extend_from_slice(times);
+        self.offsets.push(self.neurons.len());
+    }
+
+    /// Appends all samples of `other`.
+    pub fn append(&mut self, other: &Times) {
+        assert_eq!(self.shape, other.shape, "samples have one shape");
+        let base = self.neurons.len();
+        self.neurons.extend_from_slice(&other.neurons);
+        self.times.extend_from_slice(&other.times);
+        self.offsets.extend(other.offsets[1..].iter().map(|o| base + o));
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// True without samples.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of events of all samples.
+    pub fn n_events(&self) -> usize {
+        self.neurons.len()
+    }
+
+    /// Events of sample `i`.
+    #[inline]
+    pub fn sample(&self, i: usize) -> Events<'_> {
+        let range = self.offsets[i]..self.offsets[i + 1];
+        Events { neurons: &self.neurons[range.clone()], times: &self.times[range] }
+    }
+
+    /// Writes the times of sample `i` into `out`, `silent` where there is no spike.
+    pub fn read_dense(&self, i: usize, silent: f32, out: &mut [f32]) {
+        out.fill(silent);
+        for (n, t) in self.sample(i).iter() {
+            out[n] = t;
+        }
+    }
+}
+
+/// Values per time step, `[time, batch, channel, height, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frames {
+    /// Number of time steps.
+    pub n_steps: usize,
+    /// Number of samples.
+    pub n_samples: usize,
+    /// Shape of one sample at one step.
+    pub shape: Shape,
+    /// The values.
+    pub values: Vec<f32>,
+}
+
+/// What a learner reads: a whole split in one of the three notations.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inputs {
+    /// Analog images; the method itself decides how they enter the network.
+    Images(Images),
+    /// Spike times.
+    Times(Times),
+    /// Values per time step.
+    Frames(Frames),
+}
+
+impl Inputs {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        match self {
+            Inputs::Images(x) => x.len(),
+            Inputs::Times(x) => x.len(),
+            Inputs::Frames(x) => x.n_samples,
+        }
+    }
+
+    /// True without samples.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shape of one sample.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Inputs::Images(x) => x.shape,
+            Inputs::Times(x) => x.shape,
+            Inputs::Frames(x) => x.shape,
+        }
+    }
+
+    /// The notation's name.
+    pub fn notation(&self) -> Notation {
+        match self {
+            Inputs::Images(_) => Notation::Images,
+            Inputs::Times(_) => Notation::Times,
+            Inputs::Frames(_) => Notation::Frames,
+        }
+    }
+
+    /// The spike times.
+    ///
+    /// # Panics
+    ///
+    /// If this is another notation; building the learner has checked it.
+    pub fn as_times(&self) -> &Times {
+        match self {
+            Inputs::Times(x) => x,
+            other => panic!("the method reads times, the loop handed {:?}", other.notation()),
+        }
+    }
+
+    /// The images.
+    ///
+    /// # Panics
+    ///
+    /// If this is another notation; building the learner has checked it.
+    pub fn as_images(&self) -> &Images {
+        match self {
+            Inputs::Images(x) => x,
+            other => panic!("the method reads images, the loop handed {:?}", other.notation()),
+        }
+    }
+}
+
+/// Name of a notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// Analog images.
+    Images,
+    /// At most one spike time per neuron.
+    Times,
+    /// A value per time step.
+    Frames,
+}
+
+impl Notation {
+    /// Lower-case name for messages and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Notation::Images => "images",
+            Notation::Times => "spike times",
+            Notation::Frames => "frames",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dense_and_events_are_two_views_of_one_sample() {
+        let mut t = Times::new(Shape::flat(4)).unwrap();
+        t.push_dense(&[0.5, 1.0, 0.25, 0.5], 1.0);
+        assert_eq!(t.sample(0).neurons, [2, 0, 3]);
+        assert_eq!(t.sample(0).times, [0.25, 0.5, 0.5]);
+        let mut u = Times::new(Shape::flat(4)).unwrap();
+        u.push_events(&[2, 0, 3], &[0.25, 0.5, 0.5]);
+        assert_eq!(t, u);
+        let mut dense = [0.0; 4];
+        t.read_dense(0, 1.0, &mut dense);
+        assert_eq!(dense, [0.5, 1.0, 0.25, 0.5]);
+        t.append(&u);
+        assert_eq!((t.len(), t.n_events(), t.sample(1).len()), (2, 6, 3));
+    }
+
+    #[test]
+    fn too_many_neurons_are_refused() {
+        assert!(Times::new(Shape::flat(65_536)).is_ok());
+        assert!(Times::new(Shape::flat(65_537)).is_err());
+    }
+
+    #[test]
+    fn images_read_bytes_as_fractions() {
+        let images = Images::from_bytes(Shape::new(1, 1, 2), vec![0, 255, 51, 102]);
+        let mut out = [0.0; 2];
+        images.select(&[1]).read(0, &mut out);
+        assert_eq!((images.len(), out), (2, [0.2, 0.4]));
+    }
+}
