@@ -1,0 +1,106 @@
+//! Metrics, made from predictions in one place for all methods.
+
+use crate::event::Histogram;
+use crate::learner::{Metrics, Prediction};
+
+/// What a set of predictions amounts to.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluation {
+    /// Named means over the samples.
+    pub metrics: Metrics,
+    /// Counts `[label][predicted class]`; empty without classes.
+    pub confusion: Vec<Vec<u64>>,
+    /// Distributions over the samples.
+    pub histograms: Vec<Histogram>,
+}
+
+/// Means, confusion matrix and distributions of `predictions` for samples labelled `labels`.
+///
+/// Names: `accuracy` (share of samples whose class is the label), `spikes_per_sample`,
+/// `synops_per_sample`, `decision_time` (mean over the samples that decided, fraction of the
+/// window), `mse` and `rms` of reconstructions.
+pub fn evaluate(predictions: &[Prediction], labels: &[u16], n_classes: usize) -> Evaluation {
+    let mut out = Evaluation::default();
+    if predictions.is_empty() {
+        return out;
+    }
+    let n = predictions.len() as f64;
+    let mean = |f: &dyn Fn(&Prediction) -> f64| predictions.iter().map(f).sum::<f64>() / n;
+    if !labels.is_empty() && predictions.iter().any(|p| p.class.is_some()) {
+        let mut confusion = vec![vec![0u64; n_classes]; n_classes];
+        let mut n_correct = 0u64;
+        for (p, &label) in predictions.iter().zip(labels) {
+            if let Some(class) = p.class {
+                confusion[usize::from(label)][usize::from(class)] += 1;
+                n_correct += u64::from(class == label);
+            }
+        }
+        out.metrics.insert("accuracy".into(), n_correct as f64 / n);
+        out.confusion = confusion;
+    }
+    out.metrics.insert("spikes_per_sample".into(), mean(&|p| p.n_spikes as f64));
+    out.metrics.insert("synops_per_sample".into(), mean(&|p| p.n_synops as f64));
+    let times: Vec<f64> =
+        predictions.iter().filter_map(|p| p.decision_time).map(f64::from).collect();
+    if !times.is_empty() {
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        out.metrics.insert("decision_time".into(), mean);
+        out.histograms.push(histogram("decision time (fraction of the window)", &times, 0.0, 1.0));
+    }
+    let errors: Vec<f64> = predictions.iter().filter_map(squared_error).collect();
+    if !errors.is_empty() {
+        let mse = errors.iter().sum::<f64>() / errors.len() as f64;
+        out.metrics.insert("mse".into(), mse);
+        out.metrics.insert("rms".into(), mse.sqrt());
+    }
+    out
+}
+
+/// Mean squared difference of reconstruction and target, if the prediction has both.
+fn squared_error(p: &Prediction) -> Option<f64> {
+    let (a, b) = (p.reconstruction.as_ref()?, p.target.as_ref()?);
+    let sum: f64 = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+    Some(sum / a.len().max(1) as f64)
+}
+
+/// Counts `values` in 40 equal bins from `from` to `to`; what lies outside joins the end bins.
+pub fn histogram(label: &str, values: &[f64], from: f64, to: f64) -> Histogram {
+    let mut counts = vec![0u64; 40];
+    for &v in values {
+        let bin = ((v - from) / (to - from) * 40.0).clamp(0.0, 39.0);
+        counts[bin as usize] += 1;
+    }
+    Histogram { label: label.into(), from, to, counts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracy_confusion_and_means() {
+        let says = |class, time| Prediction {
+            class: Some(class),
+            n_spikes: 10,
+            decision_time: Some(time),
+            ..Prediction::default()
+        };
+        let e = evaluate(&[says(0, 0.25), says(1, 0.75), says(1, 0.5)], &[0, 0, 1], 2);
+        assert_eq!(e.confusion, [[1, 1], [0, 1]]);
+        assert!((e.metrics["accuracy"] - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!((e.metrics["decision_time"], e.metrics["spikes_per_sample"]), (0.5, 10.0));
+        assert_eq!(e.histograms[0].counts.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn reconstruction_error() {
+        let p = Prediction {
+            reconstruction: Some(vec![0.0, 1.0]),
+            target: Some(vec![0.0, 0.0]),
+            ..Prediction::default()
+        };
+        let e = evaluate(&[p], &[], 0);
+        assert_eq!(e.metrics["mse"], 0.5);
+        assert!(e.confusion.is_empty() && !e.metrics.contains_key("accuracy"));
+    }
+}

@@ -1,0 +1,319 @@
+//! Recipes: everything a run depends on, in one TOML file.
+//!
+//! The table's name is the choice: `[data.mnist]`, `[encode.stdp-csnn]`, `[method.s2stdp]`. What
+//! is not written has the paper's value. `[variants.NAME]` holds tables merged over the recipe
+//! when that variant is asked for.
+
+use crate::check::{Checks, Invalid};
+use crate::data::Data;
+use crate::encode::Encoder;
+use crate::error::{Error, Excerpt, Result};
+use crate::methods::Method;
+use serde::{Deserialize, Serialize};
+use toml_edit::{DocumentMut, Item, Table, TableLike};
+
+/// A run's complete description.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of every random draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// The data set.
+    pub data: Data,
+    /// From images to what the method reads.
+    #[serde(default)]
+    pub encode: Encoder,
+    /// The method and its hyper-parameters.
+    pub method: Method,
+    /// The loop.
+    #[serde(default)]
+    pub train: Train,
+    /// The validation split.
+    #[serde(default)]
+    pub validation: Validation,
+}
+
+/// Settings of the loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the training split at most.
+    pub epochs: u64,
+    /// Epochs without a better validation accuracy after which training ends; 0 = never.
+    pub patience: u64,
+    /// Samples a step. An online method learns from them one after another.
+    pub batch_size: usize,
+    /// Whether each epoch has its own random order of samples.
+    pub shuffle: bool,
+    /// Factor of the learning rate after each epoch (1 = constant).
+    pub rate_decay: f64,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self { epochs: 10, patience: 0, batch_size: 64, shuffle: true, rate_decay: 1.0 }
+    }
+}
+
+/// Which part of the training images is held back for validation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Validation {
+    /// Stratified parts the training images are cut into; 0 = no validation.
+    pub folds: usize,
+    /// The part held back: of every class, its `fold`-th share in file order.
+    pub fold: usize,
+}
+
+impl Recipe {
+    /// Reads a recipe from `text`; `name` stands in messages. `variant` picks one of the recipe's
+    /// variants and `sets` are overrides `table.key=value`, applied in order.
+    ///
+    /// # Errors
+    ///
+    /// Unknown keys, wrong types and values out of range, with place and allowed values.
+    pub fn parse(name: &str, text: &str, variant: Option<&str>, sets: &[String]) -> Result<Recipe> {
+        let mut doc: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+            located(name, text, e.span(), format!("not valid TOML: {}", e.message()), "")
+        })?;
+        let variants = doc.remove("variants");
+        if let Some(wanted) = variant {
+            let table = variants.as_ref().and_then(Item::as_table_like);
+            let Some(chosen) = table.and_then(|t| t.get(wanted)).and_then(Item::as_table_like)
+            else {
+                let known: Vec<&str> =
+                    table.map(|t| t.iter().map(|(k, _)| k).collect()).unwrap_or_default();
+                return Err(Error::recipe(format!(
+                    "{name} has no variant {wanted:?}; it has: {}",
+                    if known.is_empty() { "none".into() } else { known.join(", ") }
+                )));
+            };
+            merge(doc.as_table_mut(), chosen, true);
+        }
+        for set in sets {
+            let over = parse_override(set)?;
+            merge(doc.as_table_mut(), over.as_table(), true);
+        }
+        let (name, text) = if variant.is_none() && sets.is_empty() {
+            (name.to_owned(), text.to_owned())
+        } else {
+            (format!("{name} (with variant and overrides)"), doc.to_string())
+        };
+        let recipe: Recipe = match without_variants(&text) {
+            Ok(t) => t,
+            Err(e) => {
+                return Err(located(&name, &text, e.span(), e.message().to_owned(), ""));
+            }
+        };
+        match recipe.check().found.into_iter().next() {
+            None => Ok(recipe),
+            Some(invalid) => Err(out_of_range(&name, &text, &invalid)),
+        }
+    }
+
+    /// Names of the variants in a recipe's text, in file order.
+    pub fn variants(text: &str) -> Vec<String> {
+        let doc: Option<DocumentMut> = text.parse().ok();
+        doc.as_ref()
+            .and_then(|d| d.get("variants"))
+            .and_then(Item::as_table_like)
+            .map(|t| t.iter().map(|(k, _)| k.to_owned()).collect())
+            .unwrap_or_default()
+    }
+
+    /// What is wrong with the values.
+    pub fn check(&self) -> Checks {
+        let mut checks = Checks::default();
+        checks.nest(&format!("data.{}", self.data.name()), self.data.check());
+        checks.nest(&format!("encode.{}", self.encode.name()), self.encode.check());
+        checks.nest(&format!("method.{}", self.method.card().name), self.method.check());
+        let t = &self.train;
+        checks.that(t.epochs <= 1_000_000, "train.epochs", t.epochs, "at most 1000000");
+        checks.count("train.batch_size", t.batch_size, 1, 1 << 20);
+        checks.within("train.rate_decay", t.rate_decay, 1e-6, 1.0);
+        let v = &self.validation;
+        checks.that(
+            v.folds != 1 && v.folds <= 1000,
+            "validation.folds",
+            v.folds,
+            "0 (no validation) or a whole number from 2 to 1000",
+        );
+        let allowed = format!("a whole number below {} (folds)", v.folds.max(1));
+        checks.that(v.fold < v.folds.max(1), "validation.fold", v.fold, &allowed);
+        checks
+    }
+
+    /// The complete recipe as TOML, defaults filled in.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a recipe is TOML")
+    }
+}
+
+/// Parses `text` as a recipe; a top-level `variants` table is no unknown key.
+fn without_variants(text: &str) -> Result<Recipe, toml::de::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct WithVariants {
+        #[serde(default)]
+        seed: u64,
+        data: Data,
+        #[serde(default)]
+        encode: Encoder,
+        method: Method,
+        #[serde(default)]
+        train: Train,
+        #[serde(default)]
+        validation: Validation,
+        #[serde(default, rename = "variants")]
+        _variants: Option<toml::Table>,
+    }
+    let r: WithVariants = toml::from_str(text)?;
+    Ok(Recipe {
+        seed: r.seed,
+        data: r.data,
+        encode: r.encode,
+        method: r.method,
+        train: r.train,
+        validation: r.validation,
+    })
+}
+
+/// `table.key=value` as a document; a value that is no TOML is taken as a string.
+fn parse_override(set: &str) -> Result<DocumentMut> {
+    let wrong = || Error::recipe(format!("--set {set:?} is not of the form table.key=value"));
+    let (path, value) = set.split_once('=').ok_or_else(wrong)?;
+    let (path, value) = (path.trim(), value.trim());
+    let quoted = format!("{value:?}");
+    [value, &quoted]
+        .iter()
+        .find_map(|v| format!("{path} = {v}\n").parse::<DocumentMut>().ok())
+        .ok_or_else(wrong)
+}
+
+/// Puts `over` on top of `base`. Below `data`, `encode` and `method` the key is a choice: another
+/// choice replaces the one that stands there.
+fn merge(base: &mut Table, over: &dyn TableLike, is_root: bool) {
+    for (key, item) in over.iter() {
+        let Some(inner) = item.as_table_like() else {
+            base.insert(key, item.clone());
+            continue;
+        };
+        let is_choice = is_root && matches!(key, "data" | "encode" | "method");
+        if !base.get(key).is_some_and(Item::is_table) {
+            base.insert(key, Item::Table(Table::new()));
+        }
+        let table = base[key].as_table_mut().expect("just made a table");
+        if is_choice && inner.iter().any(|(k, _)| !table.contains_key(k)) {
+            table.clear();
+        }
+        table.set_implicit(inner.iter().all(|(_, i)| i.is_table_like()));
+        merge(table, inner, false);
+    }
+}
+
+fn out_of_range(name: &str, text: &str, invalid: &Invalid) -> Error {
+    let message = format!("{} = {}: allowed is {}", invalid.field, invalid.value, invalid.allowed);
+    let span = toml_edit::Document::parse(text).ok().and_then(|doc| {
+        let mut item = doc.as_item();
+        for part in invalid.field.split('.') {
+            item = item.get(part)?;
+        }
+        item.span()
+    });
+    located(name, text, span, message, &invalid.allowed)
+}
+
+fn located(
+    name: &str,
+    text: &str,
+    span: Option<std::ops::Range<usize>>,
+    message: String,
+    help: &str,
+) -> Error {
+    let Some(span) = span else { return Error::recipe(format!("{name}: {message}")) };
+    let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
+    let (name, text, help) = (name.to_owned(), text.to_owned(), help.to_owned());
+    Error::recipe(format!("{name}:{line}: {}", message.trim()))
+        .with_excerpt(Excerpt { name, text, span, help })
+}
+
+/// A recipe that comes with the program.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// The recipe's text.
+    pub text: &'static str,
+}
+
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$(BuiltIn { name: $name, text: include_str!(concat!("../../../recipes/", $name, ".toml")) },)*]
+    };
+}
+
+/// Every recipe that comes with the program; the first is the default.
+pub const BUILT_IN: &[BuiltIn] = built_in! {
+    "s2stdp-digits"
+    "s2stdp-mnist"
+    "s2stdp-fashion-mnist"
+    "s2stdp-cifar10"
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "seed = 3\n[data.mnist-mini]\n[encode.latency]\n[method.s2stdp]\n\
+        threshold = 20.0\n[train]\nepochs = 2\n[variants.pcn.method.s2stdp]\n\
+        neurons_per_class = 2\n[variants.other.data.mnist]\n";
+
+    fn parse(text: &str, variant: Option<&str>, sets: &[&str]) -> Result<Recipe> {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_string()).collect();
+        Recipe::parse("r.toml", text, variant, &sets)
+    }
+
+    #[test]
+    fn a_recipe_and_its_complete_copy_are_equal() {
+        let recipe = parse(TEXT, None, &[]).unwrap();
+        assert_eq!((recipe.seed, recipe.train.epochs), (3, 2));
+        assert_eq!(parse(&recipe.to_toml(), None, &[]).unwrap(), recipe);
+    }
+
+    #[test]
+    fn variants_and_overrides_are_merged() {
+        let Method::S2stdp(p) = parse(TEXT, Some("pcn"), &[]).unwrap().method;
+        assert_eq!((p.neurons_per_class, p.threshold), (2, 20.0));
+        assert_eq!(parse(TEXT, Some("other"), &[]).unwrap().data.name(), "mnist");
+        let recipe = parse(TEXT, None, &["train.epochs=7", "seed=9", "validation.folds=5"]).unwrap();
+        assert_eq!((recipe.train.epochs, recipe.seed, recipe.validation.folds), (7, 9, 5));
+        let message = parse(TEXT, Some("x"), &[]).unwrap_err().to_string();
+        assert_eq!(message, "r.toml has no variant \"x\"; it has: pcn, other");
+        assert!(parse(TEXT, None, &["epochs"]).unwrap_err().to_string().contains("table.key=value"));
+    }
+
+    #[test]
+    fn errors_name_line_and_allowed_values() {
+        let wrong = TEXT.replace("threshold = 20.0", "treshold = 20.0");
+        let error = parse(&wrong, None, &[]).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("r.toml:5: unknown field `treshold`"), "{message}");
+        assert!(message.contains("`threshold`"), "{message}");
+        let wrong = TEXT.replace("epochs = 2", "epochs = 2\nbatch_size = 0");
+        let error = parse(&wrong, None, &[]).unwrap_err();
+        let excerpt = error.excerpt().unwrap();
+        assert_eq!(&excerpt.text[excerpt.span.clone()], "0");
+        assert!(error.to_string().contains("train.batch_size = 0: allowed is a whole number from 1"));
+    }
+
+    #[test]
+    fn every_built_in_recipe_and_variant_is_valid() {
+        for built_in in BUILT_IN {
+            Recipe::parse(built_in.name, built_in.text, None, &[]).unwrap();
+            for variant in Recipe::variants(built_in.text) {
+                Recipe::parse(built_in.name, built_in.text, Some(&variant), &[]).unwrap();
+            }
+        }
+    }
+}
