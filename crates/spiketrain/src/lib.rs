@@ -11,6 +11,7 @@ pub mod methods;
 mod seed;
 mod spikes;
 mod state;
+pub mod times;
 
 pub use check::{Checks, Invalid};
 pub use error::{Error, ErrorKind, Excerpt, Result};

@@ -1,1 +1,3 @@
 //! One paper, one file.
+
+pub mod s2stdp;

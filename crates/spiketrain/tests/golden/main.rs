@@ -6,6 +6,8 @@
 //! them. A file of unknown kind is a failure. `cargo test --test golden -- --nocapture` prints
 //! one line a file.
 
+mod s2stdp;
+
 use spiketrain::{State, Stored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +19,8 @@ struct Kind {
     check: fn(&Golden, &mut Comparison),
 }
 
-/// Every kind of case known.
-const KINDS: &[Kind] = &[];
+/// Every kind of case known, one list a method.
+const KINDS: &[&[Kind]] = &[&s2stdp::KINDS];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {
@@ -156,7 +158,9 @@ fn check(path: &Path) -> (String, Vec<String>) {
     let (tensors, metadata) =
         State::from_safetensors(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let golden = Golden { tensors, metadata };
-    let Some(kind) = KINDS.iter().find(|k| k.folder == method && (k.recognises)(&golden)) else {
+    let Some(kind) =
+        KINDS.iter().copied().flatten().find(|k| k.folder == method && (k.recognises)(&golden))
+    else {
         return (format!("{method} {name}: unknown kind"), vec!["a file of unknown kind".into()]);
     };
     let mut comparison = Comparison::default();

@@ -1,0 +1,9 @@
+//! Event-driven mathematics of neurons that spike at most once: pure functions of spike times,
+//! knowing nothing of the methods that call them.
+
+pub mod competition;
+pub mod integrate;
+mod simd;
+pub mod stdp;
+
+pub use simd::Simd;
