@@ -124,7 +124,9 @@ mod tests {
     fn written_and_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last.safetensors");
-        assert!(Checkpoint::read(&path).unwrap_err().to_string().contains("there is no checkpoint"));
+        assert!(
+            Checkpoint::read(&path).unwrap_err().to_string().contains("there is no checkpoint")
+        );
         let mut state = State::new();
         state.put("learner.w", &[1], vec![2.5f32]);
         let counters = Counters { epoch: 3, best: Some(0.1), ..Counters::default() };

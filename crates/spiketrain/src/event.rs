@@ -22,7 +22,7 @@ pub enum Flow {
 }
 
 /// Listens to a run. It cannot change training, except to stop it.
-pub trait Observer {
+pub trait Observer: Send {
     /// Called for every event, in order.
     fn on_event(&mut self, event: &Event) -> Flow;
 }

@@ -2,19 +2,26 @@
 //! the same metrics, reproducibly to the bit.
 
 mod check;
+pub mod checkpoint;
 pub mod data;
 pub mod encode;
 mod error;
 pub mod event;
 pub mod learner;
 pub mod methods;
+pub mod metrics;
+pub mod recipe;
+mod runlog;
 mod seed;
 mod spikes;
 mod state;
 pub mod times;
+pub mod train;
 
 pub use check::{Checks, Invalid};
 pub use error::{Error, ErrorKind, Excerpt, Result};
+pub use recipe::Recipe;
+pub use runlog::LOG_FILE;
 pub use seed::{Seed, Stream};
 pub use spikes::{Events, Frames, Images, Inputs, Notation, Pixels, Shape, Times};
 pub use state::{Array, State, Stored, Values};

@@ -234,8 +234,12 @@ fn located(
     let Some(span) = span else { return Error::recipe(format!("{name}: {message}")) };
     let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
     let (name, text, help) = (name.to_owned(), text.to_owned(), help.to_owned());
-    Error::recipe(format!("{name}:{line}: {}", message.trim()))
-        .with_excerpt(Excerpt { name, text, span, help })
+    Error::recipe(format!("{name}:{line}: {}", message.trim())).with_excerpt(Excerpt {
+        name,
+        text,
+        span,
+        help,
+    })
 }
 
 /// A recipe that comes with the program.
@@ -286,11 +290,14 @@ mod tests {
         let Method::S2stdp(p) = parse(TEXT, Some("pcn"), &[]).unwrap().method;
         assert_eq!((p.neurons_per_class, p.threshold), (2, 20.0));
         assert_eq!(parse(TEXT, Some("other"), &[]).unwrap().data.name(), "mnist");
-        let recipe = parse(TEXT, None, &["train.epochs=7", "seed=9", "validation.folds=5"]).unwrap();
+        let recipe =
+            parse(TEXT, None, &["train.epochs=7", "seed=9", "validation.folds=5"]).unwrap();
         assert_eq!((recipe.train.epochs, recipe.seed, recipe.validation.folds), (7, 9, 5));
         let message = parse(TEXT, Some("x"), &[]).unwrap_err().to_string();
         assert_eq!(message, "r.toml has no variant \"x\"; it has: pcn, other");
-        assert!(parse(TEXT, None, &["epochs"]).unwrap_err().to_string().contains("table.key=value"));
+        assert!(
+            parse(TEXT, None, &["epochs"]).unwrap_err().to_string().contains("table.key=value")
+        );
     }
 
     #[test]
@@ -304,7 +311,9 @@ mod tests {
         let error = parse(&wrong, None, &[]).unwrap_err();
         let excerpt = error.excerpt().unwrap();
         assert_eq!(&excerpt.text[excerpt.span.clone()], "0");
-        assert!(error.to_string().contains("train.batch_size = 0: allowed is a whole number from 1"));
+        assert!(
+            error.to_string().contains("train.batch_size = 0: allowed is a whole number from 1")
+        );
     }
 
     #[test]

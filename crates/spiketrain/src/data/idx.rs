@@ -47,10 +47,9 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
         return Ok(bytes.to_vec());
     }
     let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes)
-        .take(MAX_BYTES)
-        .read_to_end(&mut out)
-        .map_err(|e| Error::data(format!("{name}: damaged or truncated gzip: {e}")).with_source(e))?;
+    flate2::read::MultiGzDecoder::new(bytes).take(MAX_BYTES).read_to_end(&mut out).map_err(
+        |e| Error::data(format!("{name}: damaged or truncated gzip: {e}")).with_source(e),
+    )?;
     Ok(out)
 }
 

@@ -89,20 +89,14 @@ const FASHION: [&str; 10] = [
     "Bag",
     "Ankle boot",
 ];
-const CIFAR: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+const CIFAR: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const IDX_FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
 ];
-const IDX_FILES: [&str; 4] =
-    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 const MINI: [&[u8]; 4] = [
     include_bytes!("bundled/train-images-idx3-ubyte.gz"),
     include_bytes!("bundled/train-labels-idx1-ubyte.gz"),

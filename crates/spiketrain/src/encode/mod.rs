@@ -3,11 +3,19 @@
 //! An encoder may first be fitted to the training images (scaling limits, whitening, or a whole
 //! unsupervised feature extractor). A fitted encoder is a pure function of the image.
 
-use crate::error::Result;
+pub mod direct;
+pub mod latency;
+pub mod on_off;
+pub mod stdp_csnn;
+pub mod whiten;
+
+use crate::check::Checks;
+use crate::error::{Error, Result};
 use crate::event::Figure;
 use crate::seed::Seed;
 use crate::spikes::{Images, Inputs, Shape};
 use crate::state::State;
+use serde::{Deserialize, Serialize};
 
 /// Reports progress of a long stage as (done, total); an error means the user wants to stop.
 pub type Tick<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
@@ -48,4 +56,98 @@ pub trait FitEncoder {
     ///
     /// If an array is missing or does not fit.
     fn restore(&self, shape: Shape, state: &State) -> Result<Box<dyn FittedEncoder>>;
+}
+
+/// The encoders a recipe can name: `[encode.latency]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoder {
+    /// Images as they are.
+    Direct(direct::Params),
+    /// The larger the value, the earlier the spike.
+    Latency(latency::Params),
+    /// One convolutional layer trained by unsupervised STDP.
+    StdpCsnn(stdp_csnn::Params),
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Encoder::Direct(direct::Params::default())
+    }
+}
+
+impl Encoder {
+    /// Names of all encoders, with what they do.
+    pub const ALL: &'static [(&'static str, &'static str)] = &[
+        ("direct", "images as they are"),
+        ("latency", "the larger the value, the earlier the spike"),
+        ("stdp-csnn", "one convolutional spiking layer trained by unsupervised STDP"),
+    ];
+
+    /// Name in recipes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Encoder::Direct(_) => "direct",
+            Encoder::Latency(_) => "latency",
+            Encoder::StdpCsnn(_) => "stdp-csnn",
+        }
+    }
+
+    /// Whether it learns from the training images; then it is worth keeping.
+    pub fn needs_fit(&self) -> bool {
+        matches!(self, Encoder::StdpCsnn(_))
+    }
+
+    /// What is wrong with the values.
+    pub fn check(&self) -> Checks {
+        match self {
+            Encoder::Direct(p) => p.check(),
+            Encoder::Latency(p) => p.check(),
+            Encoder::StdpCsnn(p) => p.check(),
+        }
+    }
+
+    fn params(&self) -> &dyn FitEncoder {
+        match self {
+            Encoder::Direct(p) => p,
+            Encoder::Latency(p) => p,
+            Encoder::StdpCsnn(p) => p,
+        }
+    }
+
+    /// Learns what the encoder needs from the training images.
+    ///
+    /// # Errors
+    ///
+    /// If the images do not suit the encoder, or the user stops it.
+    pub fn fit(
+        &self,
+        train: &Images,
+        seed: Seed,
+        tick: Tick<'_>,
+    ) -> Result<Box<dyn FittedEncoder>> {
+        self.params().fit(train, seed, tick)
+    }
+
+    /// Puts back what [`FittedEncoder::state`] gave, for images of `shape`.
+    ///
+    /// # Errors
+    ///
+    /// If an array is missing or does not fit.
+    pub fn restore(&self, shape: Shape, state: &State) -> Result<Box<dyn FittedEncoder>> {
+        self.params().restore(shape, state)
+    }
+}
+
+/// Ranges of at most 1,000 images, the unit of progress; they do not depend on threads.
+fn parts(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..n).step_by(1000).map(move |i| i..(i + 1000).min(n))
+}
+
+fn check_shape(images: &Images, expected: Shape) -> Result<()> {
+    if images.shape == expected {
+        return Ok(());
+    }
+    let found = images.shape;
+    Err(Error::data(format!("images of shape {found}, the encoder was made for {expected}")))
 }

@@ -1,3 +1,48 @@
-//! One paper, one file.
+//! One paper, one file (or one folder, where a paper needs more).
 
 pub mod s2stdp;
+
+use crate::check::Checks;
+use crate::error::Result;
+use crate::learner::{Card, Learner, Task};
+use serde::{Deserialize, Serialize};
+
+/// The methods a recipe can name: `[method.s2stdp]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Supervised STDP with neuronal competition groups.
+    S2stdp(s2stdp::Params),
+}
+
+impl Method {
+    /// The cards of all methods.
+    pub fn all() -> &'static [&'static Card] {
+        &[&s2stdp::CARD]
+    }
+
+    /// The method's card.
+    pub fn card(&self) -> &'static Card {
+        match self {
+            Method::S2stdp(_) => &s2stdp::CARD,
+        }
+    }
+
+    /// What is wrong with the hyper-parameters.
+    pub fn check(&self) -> Checks {
+        match self {
+            Method::S2stdp(p) => p.check(),
+        }
+    }
+
+    /// Builds the learner.
+    ///
+    /// # Errors
+    ///
+    /// If the method cannot learn this task.
+    pub fn build(&self, task: &Task) -> Result<Box<dyn Learner>> {
+        Ok(match self {
+            Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
+        })
+    }
+}

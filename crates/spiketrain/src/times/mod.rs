@@ -3,7 +3,7 @@
 
 pub mod competition;
 pub mod integrate;
-mod simd;
+pub(crate) mod simd;
 pub mod stdp;
 
 pub use simd::Simd;

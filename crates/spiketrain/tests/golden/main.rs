@@ -6,6 +6,7 @@
 //! them. A file of unknown kind is a failure. `cargo test --test golden -- --nocapture` prints
 //! one line a file.
 
+mod csnn;
 mod s2stdp;
 
 use spiketrain::{State, Stored};
@@ -20,7 +21,7 @@ struct Kind {
 }
 
 /// Every kind of case known, one list a method.
-const KINDS: &[&[Kind]] = &[&s2stdp::KINDS];
+const KINDS: &[&[Kind]] = &[&s2stdp::KINDS, &csnn::KINDS];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {

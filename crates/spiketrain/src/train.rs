@@ -1,0 +1,525 @@
+//! The one training loop. It knows the contract [`Learner`], never a method.
+
+use crate::checkpoint::{Checkpoint, Counters};
+use crate::data::{DataDirs, Dataset};
+use crate::encode::FittedEncoder;
+use crate::error::{Error, Result};
+use crate::event::{Event, Flow, LOG_VERSION, Observer};
+use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
+use crate::metrics::{self, Evaluation};
+use crate::recipe::{Recipe, Train};
+use crate::runlog::RunLog;
+use crate::seed::Seed;
+use crate::spikes::{Images, Inputs};
+use crate::state::State;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Version of what is kept in the encoder cache; part of every key.
+const CACHE_VERSION: &str = "1";
+
+/// Where a run happens. Nothing in here changes its results.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// Where data sets are looked for.
+    pub data: DataDirs,
+    /// Where fitted encoders are kept between runs; nowhere if not given.
+    pub cache_dir: Option<PathBuf>,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Epochs done.
+    pub epochs: u64,
+    /// Test metrics; empty if the run was interrupted.
+    pub test: Metrics,
+    /// Wall-clock seconds, all sessions of the run together.
+    pub seconds: f64,
+    /// Whether the user stopped it; the run can be resumed.
+    pub was_interrupted: bool,
+}
+
+/// Trains from the beginning, into a run folder that does not exist yet or is empty.
+///
+/// # Errors
+///
+/// If the folder is in use, data are missing, files cannot be written, or the method diverged.
+pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
+    let dir = &options.run_dir;
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
+    if std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
+        return Err(Error::recipe(format!("the run folder {} is not empty", dir.display())));
+    }
+    let text = recipe.to_toml();
+    crate::checkpoint::write_atomically(&dir.join("recipe.toml"), text.as_bytes())?;
+    let checkpoint =
+        Checkpoint { recipe: text, counters: Counters::default(), state: State::new() };
+    checkpoint.write(&dir.join("last.safetensors"))?;
+    on_threads(options.threads, || {
+        let log = RunLog::create(dir)?;
+        Run::start(recipe, options, checkpoint, log, observer)?.go(observer)
+    })
+}
+
+/// Goes on with the run in `options.run_dir`, from its last checkpoint.
+///
+/// # Errors
+///
+/// If there is no checkpoint, it does not fit, or as [`train`].
+pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
+    let dir = &options.run_dir;
+    let checkpoint = Checkpoint::read(&dir.join("last.safetensors"))?;
+    let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &[])?;
+    on_threads(options.threads, || {
+        let log = RunLog::reopen(dir, checkpoint.counters.epoch)?;
+        Run::start(&recipe, options, checkpoint, log, observer)?.go(observer)
+    })
+}
+
+/// Evaluates the checkpoint `file` of a run on the test split.
+///
+/// # Errors
+///
+/// If the checkpoint is missing or holds no trained state, or data are missing.
+pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
+    let path = options.run_dir.join(file);
+    let checkpoint = Checkpoint::read(&path)?;
+    if !checkpoint.counters.is_prepared {
+        return Err(Error::checkpoint(format!("{}: training has not begun", path.display())));
+    }
+    let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &[])?;
+    on_threads(options.threads, || {
+        let data = recipe.data.load(&options.data)?;
+        let encoder = recipe.encode.restore(data.shape, &checkpoint.state.sub("encoder"))?;
+        let inputs = encoder.encode(&data.test.images, &mut |_, _| Ok(()))?;
+        let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
+        let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
+        learner.restore(&checkpoint.state.sub("learner"))?;
+        let predictions = predict_all(learner.as_ref(), &inputs, None, &data.test.labels)?;
+        Ok(metrics::evaluate(&predictions, &data.test.labels, data.classes.len()))
+    })
+}
+
+fn on_threads<T: Send>(n: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(n)
+        .build()
+        .map_err(|e| Error::recipe(format!("cannot start {n} threads: {e}")))?;
+    pool.install(work)
+}
+
+fn task(recipe: &Recipe, data: &Dataset, inputs: &Inputs, n_train: usize) -> Task {
+    Task {
+        shape: inputs.shape(),
+        notation: inputs.notation(),
+        n_classes: data.classes.len(),
+        n_train,
+        seed: Seed(recipe.seed),
+    }
+}
+
+/// Rows for training and for validation: of every class, its `fold`-th share in file order is
+/// held back.
+fn split_rows(labels: &[u16], n: usize, recipe: &Recipe) -> (Vec<usize>, Vec<usize>) {
+    let (folds, fold) = (recipe.validation.folds, recipe.validation.fold);
+    if folds == 0 {
+        return ((0..n).collect(), Vec::new());
+    }
+    let class = |i: usize| labels.get(i).map_or(0, |&l| usize::from(l));
+    let n_classes = (0..n).map(class).max().map_or(1, |m| m + 1);
+    let mut n_of = vec![0usize; n_classes];
+    (0..n).for_each(|i| n_of[class(i)] += 1);
+    let mut seen = vec![0usize; n_classes];
+    (0..n).partition(|&i| {
+        let c = class(i);
+        seen[c] += 1;
+        (seen[c] - 1) * folds / n_of[c] != fold
+    })
+}
+
+/// Predictions for `rows` (all if not given), in order.
+fn predict_all(
+    learner: &dyn Learner,
+    inputs: &Inputs,
+    rows: Option<&[usize]>,
+    labels: &[u16],
+) -> Result<Vec<Prediction>> {
+    let all: Vec<usize>;
+    let rows = match rows {
+        Some(r) => r,
+        None => {
+            all = (0..inputs.len()).collect();
+            &all
+        }
+    };
+    let mut out = Vec::with_capacity(rows.len());
+    for part in rows.chunks(1000) {
+        out.extend(learner.predict(&Batch { inputs, rows: part, labels })?);
+    }
+    Ok(out)
+}
+
+/// The key of a fitted encoder: its parameters, the seed and the images it was fitted to.
+fn cache_key(recipe: &Recipe, images: &Images) -> String {
+    let mut hash = Sha256::new();
+    hash.update(CACHE_VERSION);
+    hash.update(serde_json::to_string(&recipe.encode).expect("parameters are JSON"));
+    hash.update(recipe.seed.to_le_bytes());
+    hash.update(format!("{:?}", images.shape));
+    match &images.pixels {
+        crate::spikes::Pixels::Bytes(p) => hash.update(p),
+        crate::spikes::Pixels::Floats(p) => p.iter().for_each(|x| hash.update(x.to_le_bytes())),
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A run in memory.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    dir: &'a Path,
+    recipe_text: String,
+    counters: Counters,
+    log: RunLog,
+    classes: Vec<String>,
+    encoder: Box<dyn FittedEncoder>,
+    learner: Box<dyn Learner>,
+    train: (Inputs, Vec<u16>),
+    test: (Inputs, Vec<u16>),
+    train_rows: Vec<usize>,
+    valid_rows: Vec<usize>,
+    must_stop: bool,
+}
+
+/// Logs an event and shows it to the observer; true if the observer wants to stop.
+fn tell(log: &mut RunLog, observer: &mut dyn Observer, event: &Event) -> Result<bool> {
+    log.write(event)?;
+    Ok(observer.on_event(event) == Flow::Stop)
+}
+
+/// Runs a stage: start and end are events, progress goes to the observer, which may stop it.
+fn stage<T>(
+    log: &mut RunLog,
+    observer: &mut dyn Observer,
+    name: &str,
+    work: impl FnOnce(&mut dyn FnMut(u64, u64) -> Result<()>) -> Result<(T, bool)>,
+) -> Result<T> {
+    if tell(log, observer, &Event::StageStart { stage: name.into() })? {
+        return Err(Error::interrupted());
+    }
+    let start = Instant::now();
+    let (value, cached) = work(&mut |done, total| {
+        let event = Event::StageProgress { stage: name.into(), done, total };
+        match observer.on_event(&event) {
+            Flow::Continue => Ok(()),
+            Flow::Stop => Err(Error::interrupted()),
+        }
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    tell(log, observer, &Event::StageEnd { stage: name.into(), seconds, cached })?;
+    Ok(value)
+}
+
+impl<'a> Run<'a> {
+    /// Loads data, fits or restores the encoder, encodes, builds the learner.
+    fn start(
+        recipe: &'a Recipe,
+        options: &'a Options,
+        checkpoint: Checkpoint,
+        mut log: RunLog,
+        observer: &mut dyn Observer,
+    ) -> Result<Run<'a>> {
+        let data = recipe.data.load(&options.data)?;
+        let (train_rows, valid_rows) =
+            split_rows(&data.train.labels, data.train.images.len(), recipe);
+        let counters = checkpoint.counters;
+        let begin = match log.is_new() {
+            true => run_start(recipe, options, &data, train_rows.len(), valid_rows.len()),
+            false => Event::Resumed { epoch: counters.epoch },
+        };
+        let mut must_stop = tell(&mut log, observer, &begin)?;
+        let encoder = if counters.is_prepared {
+            recipe.encode.restore(data.shape, &checkpoint.state.sub("encoder"))?
+        } else {
+            let images = data.train.images.select(&train_rows);
+            stage(&mut log, observer, "fit encoder", |tick| {
+                fit_encoder(recipe, options, &images, tick)
+            })?
+        };
+        let train = stage(&mut log, observer, "encode training images", |tick| {
+            Ok((encoder.encode(&data.train.images, tick)?, false))
+        })?;
+        let test = stage(&mut log, observer, "encode test images", |tick| {
+            Ok((encoder.encode(&data.test.images, tick)?, false))
+        })?;
+        let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
+        let was_prepared = counters.is_prepared;
+        if was_prepared {
+            learner.restore(&checkpoint.state.sub("learner"))?;
+        }
+        let mut run = Run {
+            recipe,
+            dir: &options.run_dir,
+            recipe_text: checkpoint.recipe,
+            counters,
+            log,
+            classes: data.classes,
+            encoder,
+            learner,
+            train: (train, data.train.labels),
+            test: (test, data.test.labels),
+            train_rows,
+            valid_rows,
+            must_stop: false,
+        };
+        if !was_prepared {
+            run.counters.is_prepared = true;
+            must_stop |= run.save(&["last.safetensors"], observer)?;
+        }
+        run.must_stop = must_stop;
+        Ok(run)
+    }
+
+    /// Epochs until the last, an early stop or an interruption; then the test.
+    fn go(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        while !self.counters.is_finished
+            && !self.is_patience_spent()
+            && self.counters.epoch < self.recipe.train.epochs
+        {
+            if self.must_stop || !self.epoch(observer)? {
+                return self.interrupted(observer);
+            }
+        }
+        if !self.counters.is_finished {
+            let ctx = self.ctx(1.0);
+            let (inputs, labels) = (&self.train.0, self.train.1.as_slice());
+            let batch = Batch { inputs, rows: &self.train_rows, labels };
+            self.learner.fit_readout(&batch, &ctx)?;
+            self.counters.is_finished = true;
+            self.save(&["last.safetensors"], observer)?;
+        }
+        let predictions = predict_all(self.learner.as_ref(), &self.test.0, None, &self.test.1)?;
+        let test = metrics::evaluate(&predictions, &self.test.1, self.classes.len());
+        let (metrics, confusion) = (test.metrics.clone(), test.confusion);
+        let event = Event::Test { metrics, confusion, histograms: test.histograms };
+        tell(&mut self.log, observer, &event)?;
+        let n = self.test.0.len();
+        let probe: Vec<usize> = (0..n.min(4)).collect();
+        let batch = Batch { inputs: &self.test.0, rows: &probe, labels: &self.test.1 };
+        let figures = self.encoder.figures().into_iter().chain(self.learner.figures(&batch)?);
+        for figure in figures {
+            tell(&mut self.log, observer, &Event::Figure { figure })?;
+        }
+        let (epochs, seconds) = (self.counters.epoch, self.log.seconds());
+        tell(&mut self.log, observer, &Event::RunEnd { epochs, seconds })?;
+        Ok(Summary { epochs, test: test.metrics, seconds, was_interrupted: false })
+    }
+
+    /// Saves where the run stands and says so.
+    fn interrupted(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        self.save(&["last.safetensors"], observer)?;
+        let epoch = self.counters.epoch;
+        let event = Event::Stopped { epoch, reason: "interrupted".into() };
+        tell(&mut self.log, observer, &event)?;
+        let seconds = self.log.seconds();
+        Ok(Summary { epochs: epoch, test: Metrics::new(), seconds, was_interrupted: true })
+    }
+
+    fn ctx(&self, rate: f64) -> Ctx {
+        let c = &self.counters;
+        Ctx {
+            seed: Seed(self.recipe.seed),
+            epoch: c.epoch,
+            step: c.step,
+            n_presented: c.n_presented,
+            rate,
+        }
+    }
+
+    /// One epoch, from wherever the counters stand in it; false if it was interrupted.
+    fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+        let Train { batch_size, shuffle, rate_decay, .. } = self.recipe.train;
+        let epoch = self.counters.epoch;
+        let rate = libm::pow(rate_decay, epoch as f64);
+        let mut order = self.train_rows.clone();
+        if shuffle {
+            Seed(self.recipe.seed).stream("shuffle", epoch).shuffle(&mut order);
+        }
+        let n_batches = order.len().div_ceil(batch_size) as u64;
+        self.must_stop |= tell(&mut self.log, observer, &Event::EpochStart { epoch, n_batches })?;
+        let start = Instant::now();
+        let n_done = self.counters.batch as usize;
+        for rows in order.chunks(batch_size).skip(n_done) {
+            if self.must_stop {
+                return Ok(false);
+            }
+            let ctx = self.ctx(rate);
+            let batch = Batch { inputs: &self.train.0, rows, labels: &self.train.1 };
+            let step = self.learner.step(&batch, &ctx)?;
+            if !step.loss.is_finite() {
+                return Err(Error::new(
+                    crate::error::ErrorKind::Diverged,
+                    format!("the loss is {} in epoch {epoch}, step {}", step.loss, ctx.step),
+                ));
+            }
+            let c = &mut self.counters;
+            c.batch += 1;
+            c.step += 1;
+            c.n_presented += step.n_samples;
+            c.n_samples += step.n_samples;
+            c.loss += step.loss;
+            if let Some(n) = step.n_correct {
+                c.n_correct = Some(c.n_correct.unwrap_or(0) + n);
+            }
+            let (batch, n_samples) = (c.batch, c.n_samples);
+            let train = self.train_metrics();
+            let event = Event::Step { epoch, batch, n_batches, n_samples, train };
+            self.must_stop |= observer.on_event(&event) == Flow::Stop;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let ctx = self.ctx(rate);
+        let report = self.learner.end_epoch(&ctx)?;
+        let valid = self.validate()?;
+        let event = Event::EpochEnd {
+            epoch,
+            seconds,
+            n_samples: self.counters.n_samples,
+            train: self.train_metrics(),
+            valid: valid.clone(),
+            metrics: report.metrics,
+            series: report.series,
+        };
+        self.must_stop |= tell(&mut self.log, observer, &event)?;
+        self.close_epoch(&valid, observer)?;
+        Ok(true)
+    }
+
+    fn train_metrics(&self) -> Metrics {
+        let c = &self.counters;
+        let n = c.n_samples.max(1) as f64;
+        let mut train = Metrics::from([("loss".to_owned(), c.loss / n)]);
+        if let Some(n_correct) = c.n_correct {
+            train.insert("accuracy".into(), n_correct as f64 / n);
+        }
+        train
+    }
+
+    fn validate(&self) -> Result<Metrics> {
+        if self.valid_rows.is_empty() {
+            return Ok(Metrics::new());
+        }
+        let (inputs, labels) = (&self.train.0, &self.train.1);
+        let predictions =
+            predict_all(self.learner.as_ref(), inputs, Some(&self.valid_rows), labels)?;
+        let picked: Vec<u16> =
+            self.valid_rows.iter().filter_map(|&r| labels.get(r).copied()).collect();
+        Ok(metrics::evaluate(&predictions, &picked, self.classes.len()).metrics)
+    }
+
+    /// Moves the counters to the next epoch, decides on an early stop, saves.
+    fn close_epoch(&mut self, valid: &Metrics, observer: &mut dyn Observer) -> Result<()> {
+        let c = &mut self.counters;
+        c.epoch += 1;
+        (c.batch, c.n_samples, c.loss, c.n_correct) = (0, 0, 0.0, None);
+        let score = valid.get("accuracy").copied().or_else(|| valid.get("mse").map(|m| -m));
+        let is_best = score.is_some_and(|s| c.best.is_none_or(|b| s > b));
+        if is_best {
+            (c.best, c.since_best) = (score, 0);
+        } else {
+            c.since_best += 1;
+        }
+        let (epoch, best) = (c.epoch, c.best.unwrap_or(0.0));
+        let mut files = vec!["last.safetensors"];
+        if is_best || score.is_none() {
+            files.push("best.safetensors");
+        }
+        self.must_stop |= self.save(&files, observer)?;
+        if self.is_patience_spent() && epoch < self.recipe.train.epochs {
+            let patience = self.recipe.train.patience;
+            let reason = format!("no better validation score than {best:.4} for {patience} epochs");
+            tell(&mut self.log, observer, &Event::Stopped { epoch, reason })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the recipe's patience has run out.
+    fn is_patience_spent(&self) -> bool {
+        let (c, patience) = (&self.counters, self.recipe.train.patience);
+        patience > 0 && c.best.is_some() && c.since_best >= patience
+    }
+
+    /// Writes the checkpoint under each of `files`; true if the observer wants to stop.
+    fn save(&mut self, files: &[&str], observer: &mut dyn Observer) -> Result<bool> {
+        let mut state = State::new();
+        state.nest("learner", self.learner.state());
+        state.nest("encoder", self.encoder.state());
+        let (recipe, counters) = (self.recipe_text.clone(), self.counters.clone());
+        let checkpoint = Checkpoint { recipe, counters, state };
+        let mut stop = false;
+        for file in files {
+            checkpoint.write(&self.dir.join(file))?;
+            let event = Event::Checkpoint { epoch: self.counters.epoch, file: (*file).to_owned() };
+            stop |= tell(&mut self.log, observer, &event)?;
+        }
+        Ok(stop)
+    }
+}
+
+fn run_start(
+    recipe: &Recipe,
+    options: &Options,
+    data: &Dataset,
+    n_train: usize,
+    n_valid: usize,
+) -> Event {
+    let name = options.run_dir.file_name().map(|n| n.to_string_lossy().into_owned());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Event::RunStart {
+        version: LOG_VERSION.into(),
+        spiketrain: env!("CARGO_PKG_VERSION").into(),
+        run: name.unwrap_or_default(),
+        recipe: recipe.to_toml(),
+        method: recipe.method.card().name.into(),
+        data: data.name.clone(),
+        encoder: recipe.encode.name().into(),
+        seed: recipe.seed,
+        threads: options.threads,
+        n_train,
+        n_valid,
+        n_test: data.test.images.len(),
+        classes: data.classes.clone(),
+        unix_time: now.map_or(0, |d| d.as_secs()),
+    }
+}
+
+/// Fits the encoder, or takes it from the cache; true if it came from there.
+fn fit_encoder(
+    recipe: &Recipe,
+    options: &Options,
+    images: &Images,
+    tick: &mut dyn FnMut(u64, u64) -> Result<()>,
+) -> Result<(Box<dyn FittedEncoder>, bool)> {
+    let cache = options.cache_dir.as_ref().filter(|_| recipe.encode.needs_fit());
+    let path = cache.map(|dir| dir.join(format!("{}.safetensors", cache_key(recipe, images))));
+    if let Some(path) = path.as_ref().filter(|p| p.is_file()) {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+        let restored = State::from_safetensors(&bytes)
+            .and_then(|(state, _)| recipe.encode.restore(images.shape, &state));
+        // A damaged entry of the cache is made anew.
+        if let Ok(encoder) = restored {
+            return Ok((encoder, true));
+        }
+    }
+    let encoder = recipe.encode.fit(images, Seed(recipe.seed), tick)?;
+    if let (Some(path), Some(dir)) = (path, cache) {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
+        let bytes = encoder.state().to_safetensors(&std::collections::BTreeMap::new());
+        crate::checkpoint::write_atomically(&path, &bytes)?;
+    }
+    Ok((encoder, false))
+}
