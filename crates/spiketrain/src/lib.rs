@@ -8,6 +8,7 @@ mod error;
 pub mod event;
 pub mod learner;
 pub mod methods;
+pub mod report;
 mod seed;
 mod spikes;
 mod state;
