@@ -60,6 +60,22 @@ pub(super) fn number(v: f64) -> String {
     if v < 0.0 { format!("−{text}") } else { text }
 }
 
+/// A number with about three significant digits, large ones in thousands or millions.
+pub(super) fn brief(v: f64) -> String {
+    let (scaled, suffix) = match v.abs() {
+        size if !(1e-3..1e12).contains(&size) => return number(v),
+        size if size >= 1e9 => (v / 1e9, "G"),
+        size if size >= 1e6 => (v / 1e6, "M"),
+        size if size >= 1e4 => (v / 1e3, "k"),
+        _ => (v, ""),
+    };
+    let n_decimals = (2.0 - scaled.abs().log10().floor()).max(0.0) as usize;
+    let text = format!("{:.n_decimals$}", scaled.abs());
+    let sign = if v < 0.0 { "−" } else { "" };
+    let gap = if suffix.is_empty() { "" } else { "\u{202f}" };
+    format!("{sign}{}{gap}{suffix}", trimmed(&text))
+}
+
 /// A fraction in percent, with `n_digits` decimals; a dash for what is not finite.
 pub(super) fn percent(v: f64, n_digits: usize) -> String {
     if v.is_finite() { format!("{:.n_digits$}{THIN}%", 100.0 * v) } else { "–".to_owned() }
@@ -143,6 +159,14 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(number(f64::NAN), "not a number");
         assert_eq!(number(f64::NEG_INFINITY), "−∞");
+    }
+
+    #[test]
+    fn brief_numbers_keep_three() {
+        let shown = [0.002_259, -0.6851, 1535.2, 75_737.0, 2.5e6, 0.0, 1e-9].map(brief);
+        let expected =
+            ["0.00226", "−0.685", "1535", "75.7\u{202f}k", "2.5\u{202f}M", "0", "1×10⁻⁹"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -169,4 +169,12 @@ impl Unit {
             Unit::Plain => format::number(value),
         }
     }
+
+    /// A value as a short text, for beside a curve.
+    pub(super) fn brief(self, value: f64) -> String {
+        match self {
+            Unit::Percent => format::percent(value, 2),
+            Unit::Plain => format::brief(value),
+        }
+    }
 }

@@ -4,8 +4,9 @@ use super::super::format;
 use super::super::metric::Unit;
 use super::{Canvas, HEIGHT, WIDTH, is_drawable};
 
-const LEFT: f64 = 50.0;
+const LEFT: f64 = 54.0;
 const TOP: f64 = 26.0;
+const TOP_UNLABELLED: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
 
 /// One axis before it is laid out.
@@ -134,7 +135,9 @@ impl Frame {
     pub(super) fn new(title: &str, description: &str, x: Axis, y: Axis, right_margin: f64) -> Self {
         let canvas = Canvas::new(WIDTH, HEIGHT, title, description);
         let right = WIDTH - right_margin;
-        Self { canvas, x, y, left: LEFT, right, top: TOP, bottom: HEIGHT - BOTTOM }
+        // A label that repeats the heading above the chart is left out.
+        let top = if y.label == title { TOP_UNLABELLED } else { TOP };
+        Self { canvas, x, y, left: LEFT, right, top, bottom: HEIGHT - BOTTOM }
     }
 
     /// Draws grid, vertical axis and its ticks.
@@ -145,8 +148,9 @@ impl Frame {
             self.canvas.line((self.left, y), (self.right, y), "grid");
             self.canvas.text((self.left - 7.0, y + 4.0), "tick end", &self.y.tick_text(v, step));
         }
-        let label = self.y.label.clone();
-        self.canvas.text((2.0, 12.0), "label", &label);
+        if self.top == TOP {
+            self.canvas.text((2.0, 12.0), "label", &self.y.label);
+        }
     }
 
     /// Draws the horizontal axis with ticks at round values.
@@ -163,8 +167,7 @@ impl Frame {
     /// Draws the horizontal axis without ticks.
     pub(super) fn draw_x_line(&mut self) {
         self.canvas.line((self.left, self.bottom), (self.right, self.bottom), "axis");
-        let label = self.x.label.clone();
-        self.canvas.text((self.right, self.bottom + 35.0), "label end", &label);
+        self.canvas.text((self.right, self.bottom + 36.0), "label end", &self.x.label);
     }
 
     /// Horizontal position of a value.

@@ -28,8 +28,11 @@ pub(in super::super) fn stacked_bars(
     let x = Axis::over("", [0.0, n as f64])?;
     let description = format!("{y_label} of {n} categories.");
     let mut frame = Frame::new(title, &description, x, y, 10.0);
-    frame.draw_y();
     let slot = (frame.right - frame.left) / n as f64;
+    if are_slanted(categories, slot) {
+        frame.bottom -= 34.0;
+    }
+    frame.draw_y();
     let width = (0.76 * slot).max(0.5);
     for i in 0..n {
         let x = frame.left + slot * (i as f64 + 0.5) - width / 2.0;
@@ -51,13 +54,23 @@ pub(in super::super) fn stacked_bars(
     Some(frame.canvas.finish())
 }
 
-/// Writes category names below their bars, only every so many if they would collide.
-fn draw_categories(frame: &mut Frame, categories: &[String], slot: f64) {
+/// True if the category names must be slanted not to collide.
+fn are_slanted(categories: &[String], slot: f64) -> bool {
     let longest = categories.iter().map(|c| c.chars().count().min(12)).max().unwrap_or(0);
-    let every = ((7.0 * longest as f64 + 6.0) / slot).ceil().max(1.0) as usize;
+    7.5 * longest as f64 + 6.0 > slot
+}
+
+/// Writes category names below their bars, only every so many if there are very many.
+fn draw_categories(frame: &mut Frame, categories: &[String], slot: f64) {
+    let every = (14.0 / slot).ceil() as usize;
+    let is_slanted = are_slanted(categories, slot);
     for (i, name) in categories.iter().enumerate().step_by(every) {
-        let at = (frame.left + slot * (i as f64 + 0.5), frame.bottom + 18.0);
-        frame.canvas.text(at, "tick mid", &shortened(name));
+        let x = frame.left + slot * (i as f64 + 0.5);
+        if is_slanted {
+            frame.canvas.slanted_text((x + 5.0, frame.bottom + 14.0), "tick", &shortened(name));
+        } else {
+            frame.canvas.text((x, frame.bottom + 18.0), "tick mid", &shortened(name));
+        }
     }
 }
 
@@ -77,7 +90,7 @@ pub(in super::super) fn mirrored_bars(
     full: f64,
     names: (&str, &str),
 ) -> String {
-    let (width, half) = (120.0, 34.0);
+    let (width, half) = (180.0, 40.0);
     let description = format!("{} upwards, {} downwards, one bar per neuron.", names.0, names.1);
     let mut canvas = Canvas::new(width, 2.0 * half + 22.0, title, &description);
     canvas.text((2.0, 13.0), "label strong", &shortened(title));
@@ -138,9 +151,10 @@ pub(in super::super) fn histogram(histogram: &Histogram) -> Option<String> {
     if is_drawable(median) {
         let x = frame.at_x(median);
         frame.canvas.line((x, frame.top), (x, frame.bottom), "median");
-        let (class, dx) = if x > 0.65 * frame.right { ("value end", -5.0) } else { ("value", 5.0) };
-        let text = format!("median {}", format::number(median));
-        frame.canvas.text((x + dx, frame.top + 6.0), class, &text);
+        let text = format!("median {}", format::brief(median));
+        // Above the plot, clear of the names of the axis and of the edge.
+        let at = (x.clamp(frame.left + 70.0, frame.right - 40.0), frame.top - 8.0);
+        frame.canvas.text(at, "value mid", &text);
     }
     frame.draw_x();
     Some(frame.canvas.finish())

@@ -37,13 +37,12 @@ pub(in super::super) fn curves(
     frame.draw_y();
     frame.draw_x();
     for (v, hint) in marks {
-        let x = frame.at_x(*v) - 1.0;
-        let size = (2.0, frame.bottom - frame.top);
-        frame.canvas.rect((x, frame.top), size, "mark", hint);
+        let x = frame.at_x(*v);
+        frame.canvas.hinted_line((x, frame.top), (x, frame.bottom), "mark", hint);
     }
     for (v, hint) in references {
         let y = frame.at_y(*v);
-        frame.canvas.rect((frame.left, y - 0.75), (frame.right - frame.left, 1.5), "ref", hint);
+        frame.canvas.hinted_line((frame.left, y), (frame.right, y), "ref", hint);
     }
     for line in lines {
         let class = format!("curve {}", colour(line.colour));
@@ -136,7 +135,7 @@ fn draw_last_values(frame: &mut Frame, lines: &[Line]) {
     }
     for (&(_, _, value, c), y) in ends.iter().zip(places) {
         let at = (frame.right + 7.0, y + 4.0);
-        frame.canvas.text(at, &format!("value {}", colour(c)), &frame.y.unit.show(value));
+        frame.canvas.text(at, &format!("value {}", colour(c)), &frame.y.unit.brief(value));
     }
 }
 

@@ -51,8 +51,20 @@ impl Canvas {
 
     /// A straight line.
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
-        let d = format!("M{} {}L{} {}", coord(from.0), coord(from.1), coord(to.0), coord(to.1));
-        self.path(&d, class);
+        self.hinted_line(from, to, class, "");
+    }
+
+    /// A straight line with a `hint` that appears when the pointer rests on it.
+    pub(super) fn hinted_line(
+        &mut self,
+        from: (f64, f64),
+        to: (f64, f64),
+        class: &str,
+        hint: &str,
+    ) {
+        let (x1, y1, x2, y2) = (coord(from.0), coord(from.1), coord(to.0), coord(to.1));
+        let _ = write!(self.body, "<path class=\"{class}\" d=\"M{x1} {y1}L{x2} {y2}\"");
+        self.close("path", hint);
     }
 
     /// A path from its `d` attribute.
@@ -89,6 +101,15 @@ impl Canvas {
     pub(super) fn text(&mut self, at: (f64, f64), class: &str, text: &str) {
         let (x, y, text) = (coord(at.0), coord(at.1), escape(text));
         let _ = write!(self.body, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{text}</text>");
+    }
+
+    /// A text that rises to its end, which is at a point.
+    pub(super) fn slanted_text(&mut self, at: (f64, f64), class: &str, text: &str) {
+        let (x, y, text) = (coord(at.0), coord(at.1), escape(text));
+        let _ = write!(
+            self.body,
+            "<text class=\"{class} end\" transform=\"translate({x} {y}) rotate(-40)\">{text}</text>"
+        );
     }
 
     /// An inline picture, stretched to fill its box with hard pixels.

@@ -9,6 +9,8 @@ use std::fmt::Write;
 const MAX_SPIKES: usize = 8_000;
 /// Rows up to this many are tall enough for their names.
 const MAX_NAMED: usize = 40;
+/// Least height of a spike's tick.
+const TICK: f64 = 4.0;
 
 /// One sample's spikes: a tick each, rows to emphasise in a second colour on a band.
 pub(in super::super) fn raster(panel: &RasterPanel) -> String {
@@ -47,7 +49,9 @@ pub(in super::super) fn raster(panel: &RasterPanel) -> String {
         let mut d = String::new();
         let every = spikes.len().div_ceil(MAX_SPIKES).max(1);
         for &(t, i) in spikes.iter().step_by(every).filter(|s| is_highlit(s.1) == is_on) {
-            let (y, height) = (at_y(i) + 0.1 * row, (0.8 * row).max(1.0));
+            // Ticks of low rows may reach into the next ones, or nobody would see them.
+            let height = (0.8 * row).max(TICK);
+            let y = at_y(i) + 0.5 * (row - height);
             let _ = write!(d, "M{} {}v{}", coord(at_x(t)), coord(y), coord(height));
         }
         if !d.is_empty() {
