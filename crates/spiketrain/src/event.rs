@@ -3,6 +3,7 @@
 //! The log `events.jsonl` is one event a line. Its first line is [`Event::RunStart`], which
 //! carries the format's version: the major number changes when an old reader would misread a new
 //! file, the minor number when fields or events are added. Readers skip events they do not know.
+//! JSON has no word for what is not a finite number: it is written as `null` and read as NaN.
 
 use crate::learner::Metrics;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,7 @@ pub enum Event {
         /// What was done.
         stage: String,
         /// Wall-clock seconds.
+        #[serde(deserialize_with = "null::number")]
         seconds: f64,
         /// True if the result came from the cache.
         cached: bool,
@@ -104,6 +106,7 @@ pub enum Event {
         /// Samples shown in this epoch so far.
         n_samples: u64,
         /// Mean training metrics of this epoch so far.
+        #[serde(deserialize_with = "null::metrics")]
         train: Metrics,
     },
     /// An epoch ended.
@@ -111,16 +114,21 @@ pub enum Event {
         /// From 0.
         epoch: u64,
         /// Wall-clock seconds of training in it.
+        #[serde(deserialize_with = "null::number")]
         seconds: f64,
         /// Samples shown in it.
         n_samples: u64,
         /// Training metrics.
+        #[serde(deserialize_with = "null::metrics")]
         train: Metrics,
         /// Validation metrics; empty without a validation split.
+        #[serde(deserialize_with = "null::metrics")]
         valid: Metrics,
         /// The method's own numbers.
+        #[serde(deserialize_with = "null::metrics")]
         metrics: Metrics,
         /// The method's own vectors.
+        #[serde(deserialize_with = "null::series")]
         series: BTreeMap<String, Vec<f64>>,
     },
     /// A checkpoint was written.
@@ -145,6 +153,7 @@ pub enum Event {
     /// The test split was evaluated.
     Test {
         /// Metrics.
+        #[serde(deserialize_with = "null::metrics")]
         metrics: Metrics,
         /// Counts `[label][predicted class]`; empty without classes.
         confusion: Vec<Vec<u64>>,
@@ -161,6 +170,7 @@ pub enum Event {
         /// Epochs done.
         epochs: u64,
         /// Wall-clock seconds, all sessions of the run together.
+        #[serde(deserialize_with = "null::number")]
         seconds: f64,
     },
 }
@@ -178,8 +188,10 @@ pub struct Histogram {
     /// What is counted, with its unit.
     pub label: String,
     /// Left edge of the first bin.
+    #[serde(deserialize_with = "null::number")]
     pub from: f64,
     /// Right edge of the last bin.
+    #[serde(deserialize_with = "null::number")]
     pub to: f64,
     /// Counts.
     pub counts: Vec<u64>,
@@ -191,8 +203,10 @@ pub struct Curve {
     /// Legend.
     pub name: String,
     /// Abscissae.
+    #[serde(deserialize_with = "null::numbers")]
     pub x: Vec<f64>,
     /// Ordinates, as many.
+    #[serde(deserialize_with = "null::numbers")]
     pub y: Vec<f64>,
 }
 
@@ -202,6 +216,7 @@ pub struct BarRow {
     /// Legend.
     pub name: String,
     /// One value per category.
+    #[serde(deserialize_with = "null::numbers")]
     pub values: Vec<f64>,
 }
 
@@ -215,6 +230,7 @@ pub struct RasterPanel {
     /// Row names, as many as neurons, or empty.
     pub names: Vec<String>,
     /// Spike times, as fractions of the window.
+    #[serde(deserialize_with = "null::times")]
     pub times: Vec<f32>,
     /// Neuron of each spike.
     pub neurons: Vec<u32>,
@@ -288,4 +304,47 @@ pub enum Figure {
         /// The distributions.
         histograms: Vec<Histogram>,
     },
+}
+
+/// Reads `null` as not a number.
+mod null {
+    use super::{BTreeMap, Metrics};
+    use serde::{Deserialize, Deserializer};
+
+    /// A number that may be `null`.
+    #[derive(Deserialize)]
+    #[serde(from = "Option<f64>")]
+    struct Number(f64);
+
+    impl From<Option<f64>> for Number {
+        fn from(v: Option<f64>) -> Self {
+            Self(v.unwrap_or(f64::NAN))
+        }
+    }
+
+    pub(super) fn number<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        Ok(Number::deserialize(d)?.0)
+    }
+
+    pub(super) fn times<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
+        let times = Vec::<Option<f32>>::deserialize(d)?;
+        Ok(times.into_iter().map(|t| t.unwrap_or(f32::NAN)).collect())
+    }
+
+    pub(super) fn numbers<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
+        Ok(Vec::<Number>::deserialize(d)?.into_iter().map(|v| v.0).collect())
+    }
+
+    pub(super) fn metrics<'de, D: Deserializer<'de>>(d: D) -> Result<Metrics, D::Error> {
+        let table = BTreeMap::<String, Number>::deserialize(d)?;
+        Ok(table.into_iter().map(|(name, v)| (name, v.0)).collect())
+    }
+
+    pub(super) fn series<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
+        let table = BTreeMap::<String, Vec<Number>>::deserialize(d)?;
+        let plain = |v: Vec<Number>| v.into_iter().map(|v| v.0).collect();
+        Ok(table.into_iter().map(|(name, v)| (name, plain(v))).collect())
+    }
 }

@@ -12,6 +12,7 @@ pub mod methods;
 pub mod metrics;
 pub mod recipe;
 mod runlog;
+pub mod report;
 mod seed;
 mod spikes;
 mod state;

@@ -1,0 +1,131 @@
+//! What can be typed.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Trains spiking neural networks with published rules: one loop, one data path, one set of
+/// metrics, the same bytes on any number of threads.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Trains a recipe; without one, the default on the bundled digits.
+    Train {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        #[command(flatten)]
+        common: Common,
+        /// Trains several folds, `all` or numbers joined by commas, each with its number as seed.
+        #[arg(long)]
+        folds: Option<String>,
+        /// Replaces the run folder if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Goes on with a run from its last checkpoint.
+    Resume {
+        /// The run folder.
+        run: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Evaluates a run's checkpoint on the test split.
+    Eval {
+        /// The run folder.
+        run: PathBuf,
+        /// Which checkpoint: last or best.
+        #[arg(long, default_value = "last", value_parser = ["last", "best"])]
+        checkpoint: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Checks a recipe and prints it complete, defaults filled in.
+    Check {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+    },
+    /// Writes a run's report again from its log.
+    Report {
+        /// The run folder.
+        run: PathBuf,
+    },
+    /// Lists what there is.
+    List {
+        /// Of what.
+        what: ListWhat,
+    },
+    /// Data sets.
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
+    },
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Lists the data sets.
+    List,
+    /// Reads a data set and says what is in it.
+    Info {
+        /// Its name.
+        name: String,
+        /// Folder of the data sets.
+        #[arg(long, env = "SPIKETRAIN_DATA")]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ListWhat {
+    Methods,
+    Recipes,
+    Data,
+    Encoders,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecipeArgs {
+    /// A built-in name or a path, with `:VARIANT` for one of its variants.
+    #[arg(default_value = "s2stdp-digits")]
+    pub(crate) recipe: String,
+    /// Overrides a value, for example `--set train.epochs=5` (repeatable).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The run folder; default runs/RECIPE.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Seed, in place of the recipe's.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Threads; default all cores. The results do not depend on it.
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Folder of the data sets; default the user's cache folder.
+    #[arg(long, env = "SPIKETRAIN_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Neither reads nor writes the cache of fitted encoders.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// No progress, only the last line.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// One JSON object a line on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,116 @@
+//! Observers: the progress line, JSON lines, and the interrupt key.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use spiketrain::Error;
+use spiketrain::event::{Event, Flow, Observer};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What goes to the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Progress,
+    Quiet,
+    Json,
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static HANDLER: OnceLock<()> = OnceLock::new();
+
+/// Shows a run and stops it when the user interrupts.
+pub(crate) struct Console {
+    style: Style,
+    bar: ProgressBar,
+}
+
+impl Console {
+    pub(crate) fn new(style: Style) -> Self {
+        HANDLER.get_or_init(|| {
+            // Without a handler an interrupt ends the program at once; the last checkpoint stays.
+            let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst));
+        });
+        let bar = match style {
+            Style::Progress => ProgressBar::new(0),
+            Style::Quiet | Style::Json => ProgressBar::hidden(),
+        };
+        let template = "{msg} [{bar:30}] {pos}/{len} {elapsed}";
+        bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+        Self { style, bar }
+    }
+
+    fn line(&self, text: String) {
+        if self.style == Style::Progress {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    fn progress(&mut self, message: String, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(message);
+    }
+
+    fn show(&mut self, event: &Event) {
+        let percent = |m: &spiketrain::learner::Metrics| {
+            m.get("accuracy").map_or_else(String::new, |a| format!("{:.2} %", 100.0 * a))
+        };
+        match event {
+            Event::StageProgress { stage, done, total } => {
+                self.progress(stage.clone(), *done, *total)
+            }
+            Event::Step { epoch, batch, n_batches, train, .. } => {
+                let text = format!("epoch {} train {}", epoch + 1, percent(train));
+                self.progress(text, *batch, *n_batches);
+            }
+            Event::StageEnd { stage, seconds, cached } => {
+                let from = if *cached { " (from the cache)" } else { "" };
+                self.line(format!("{stage}: {seconds:.1} s{from}"));
+            }
+            Event::EpochEnd { epoch, seconds, n_samples, train, valid, .. } => {
+                let rate = *n_samples as f64 / seconds.max(1e-9);
+                self.line(format!(
+                    "epoch {:>3}  train {}  validation {}  {rate:.0} samples/s",
+                    epoch + 1,
+                    percent(train),
+                    percent(valid),
+                ));
+            }
+            Event::Stopped { reason, .. } => self.line(format!("stopped: {reason}")),
+            Event::RunEnd { .. } => self.bar.finish_and_clear(),
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Console {
+    fn on_event(&mut self, event: &Event) -> Flow {
+        match self.style {
+            Style::Json if event.is_logged() && !matches!(event, Event::Figure { .. }) => {
+                println!("{}", serde_json::to_string(event).expect("events are JSON"));
+            }
+            Style::Progress => self.show(event),
+            _ => {}
+        }
+        if INTERRUPTED.load(Ordering::SeqCst) { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+/// Prints an error, with a caret where it lies in a text.
+pub(crate) fn print_error(error: &Error) {
+    let Some(excerpt) = error.excerpt() else {
+        eprintln!("error: {error}");
+        return;
+    };
+    let source = miette::NamedSource::new(&excerpt.name, excerpt.text.clone());
+    let label = miette::LabeledSpan::at(excerpt.span.clone(), "here");
+    let report = if excerpt.help.is_empty() {
+        miette::miette!(labels = vec![label], "{error}")
+    } else {
+        miette::miette!(
+            labels = vec![label],
+            help = format!("allowed: {}", excerpt.help),
+            "{error}"
+        )
+    };
+    eprintln!("{:?}", report.with_source_code(source));
+}

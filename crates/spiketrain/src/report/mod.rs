@@ -1,0 +1,71 @@
+//! A run's event log as one page to read: `events.jsonl` in, `report.html` out.
+//!
+//! The page is a replay of the log, so it can be made of a run that is under way, was stopped,
+//! crashed or was resumed. It is a single file without scripts that loads nothing from anywhere:
+//! charts are inline SVG, images inline PNG, and the style sheet is part of it.
+//!
+//! ```no_run
+//! let page = spiketrain::report::write(std::path::Path::new("runs/digits"))?;
+//! println!("open {}", page.display());
+//! # Ok::<(), spiketrain::Error>(())
+//! ```
+
+mod competition;
+mod confusion;
+mod drawing;
+mod format;
+mod learning;
+mod log;
+mod metric;
+mod page;
+mod picture;
+mod replay;
+mod svg;
+
+pub use log::read_log;
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Name of the event log in a run folder.
+const LOG_FILE: &str = "events.jsonl";
+/// Name of the page in a run folder.
+const PAGE_FILE: &str = "report.html";
+
+/// The page of the run that `events` tell of.
+///
+/// # Errors
+///
+/// If the first event is not [`Event::RunStart`] or the log has another major version.
+pub fn render(events: &[Event]) -> Result<String> {
+    page::render(&replay::Run::replay(events)?)
+}
+
+/// Writes the page of the run in `run_dir` beside its log and returns the page's path.
+///
+/// The page appears as a whole or not at all; an older one is replaced.
+///
+/// # Errors
+///
+/// If the log cannot be read (see [`read_log`]) or the page cannot be written.
+pub fn write(run_dir: &Path) -> Result<PathBuf> {
+    let log = run_dir.join(LOG_FILE);
+    let html = render(&read_log(&log)?).map_err(|e| e.context(log.display()))?;
+    let page = run_dir.join(PAGE_FILE);
+    let fail = |e: std::io::Error| Error::io("writing", &page, e);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".report-").suffix(".html");
+    // A temporary file is private; the finished page is as readable as any other file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(run_dir).map_err(fail)?;
+    file.write_all(html.as_bytes()).map_err(fail)?;
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(&page).map_err(|e| fail(e.error))?;
+    Ok(page)
+}
