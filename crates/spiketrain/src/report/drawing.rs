@@ -134,10 +134,10 @@ pub(super) fn of_figure(figure: &Figure) -> Drawing {
 
 /// The distributions of a test, a drawing each.
 pub(super) fn of_histograms(histograms: &[Histogram]) -> Vec<Drawing> {
+    // The unit stands at the axis; the heading does without.
+    let title = |h: &Histogram| format::words(h.label.split(" (").next().unwrap_or_default());
     let drawn = histograms.iter().take(MAX_PANELS);
-    drawn
-        .filter_map(|h| Some(Drawing::chart(&format::words(&h.label), "", svg::histogram(h)?)))
-        .collect()
+    drawn.filter_map(|h| Some(Drawing::chart(&title(h), "", svg::histogram(h)?))).collect()
 }
 
 fn note_limit(drawing: &mut Drawing, n: usize, limit: usize, things: &str) {

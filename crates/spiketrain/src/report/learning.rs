@@ -1,6 +1,7 @@
 //! Curves over the epochs: metrics, and the vectors that methods report.
 
 use super::drawing::Drawing;
+use super::format;
 use super::metric::{self, COSTS, DECISION_TIME, Unit};
 use super::replay::{Epoch, Run};
 use super::svg::{self, Axis, Line};
@@ -80,10 +81,14 @@ fn series_drawing(run: &Run<'_>, name: &str) -> Option<Drawing> {
     let n = columns.iter().map(|(_, v)| v.len()).max().filter(|&n| n > 0)?;
     let title = metric::title(name);
     if n > MAX_LINES {
-        let svg = svg::heat_map(&title, "element", &columns)?;
-        let caption = "One column per epoch, one row per element; the stronger, the larger. \
-                       Orange is negative.";
-        return Some(Drawing::chart(&title, caption, svg));
+        let (svg, (low, high)) = svg::heat_map(&title, "element", &columns)?;
+        let sign = if low < 0.0 { "orange is negative" } else { "pale is small" };
+        let caption = format!(
+            "One column per epoch, one row per element; from {} to {}, {sign}.",
+            format::number(low),
+            format::number(high)
+        );
+        return Some(Drawing::chart(&title, &caption, svg));
     }
     let line = |i: usize| Line {
         name: format!("element {i}"),

@@ -32,6 +32,92 @@ fn run_dir(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+/// A figure of every kind in which every text is `evil`.
+fn figures_named(evil: &str, histogram: Histogram) -> [Figure; 5] {
+    let (title, caption) = (evil.to_owned(), evil.to_owned());
+    let names = vec![evil.to_owned(); 2];
+    [
+        Figure::Images {
+            title: format!("{title} 1"),
+            caption: caption.clone(),
+            height: 1,
+            width: 1,
+            channels: 1,
+            images: vec![vec![0]; 2],
+            labels: names.clone(),
+        },
+        Figure::Raster {
+            title: format!("{title} 2"),
+            caption: caption.clone(),
+            panels: vec![RasterPanel {
+                label: title.clone(),
+                n_neurons: 2,
+                names: names.clone(),
+                times: vec![0.5],
+                neurons: vec![1],
+                highlight: vec![1],
+            }],
+        },
+        Figure::Bars {
+            title: format!("{title} 3"),
+            caption: caption.clone(),
+            categories: names,
+            rows: vec![BarRow { name: title.clone(), values: vec![1.0, 2.0] }; 2],
+            y_label: title.clone(),
+        },
+        Figure::Lines {
+            title: format!("{title} 4"),
+            caption: caption.clone(),
+            x_label: title.clone(),
+            y_label: title.clone(),
+            curves: vec![Curve { name: title.clone(), x: vec![0.0, 1.0], y: vec![0.0, 1.0] }],
+        },
+        Figure::Histograms { title, caption, histograms: vec![histogram] },
+    ]
+}
+
+/// Figures of numbers that cannot be drawn and of pictures that are torn.
+fn wild_figures(wild: &[f64]) -> [Figure; 4] {
+    let x = wild.to_vec();
+    [
+        Figure::Lines {
+            title: "lines".to_owned(),
+            caption: String::new(),
+            x_label: "x".to_owned(),
+            y_label: "y".to_owned(),
+            curves: vec![Curve { name: "c".to_owned(), x: x.clone(), y: x.clone() }],
+        },
+        Figure::Bars {
+            title: "bars".to_owned(),
+            caption: String::new(),
+            categories: Vec::new(),
+            rows: vec![BarRow { name: "r".to_owned(), values: x }],
+            y_label: "y".to_owned(),
+        },
+        Figure::Raster {
+            title: "raster".to_owned(),
+            caption: String::new(),
+            panels: vec![RasterPanel {
+                label: "p".to_owned(),
+                n_neurons: 2,
+                names: Vec::new(),
+                times: vec![f32::NAN, f32::INFINITY, 0.5, -1.0],
+                neurons: vec![0, 1, 99, 1],
+                highlight: vec![7],
+            }],
+        },
+        Figure::Images {
+            title: "torn".to_owned(),
+            caption: String::new(),
+            height: 2,
+            width: usize::MAX,
+            channels: 3,
+            images: vec![vec![1, 2, 3]],
+            labels: Vec::new(),
+        },
+    ]
+}
+
 #[test]
 fn a_whole_run_fills_every_section() {
     let html = render(&ncg_run(&SMALL));
@@ -118,47 +204,7 @@ fn markup_in_names_stays_text() {
         confusion: vec![vec![1, 1], vec![0, 1]],
         histograms: vec![histogram.clone()],
     });
-    let (title, caption) = (evil.to_owned(), evil.to_owned());
-    let names = vec![evil.to_owned(); 2];
-    let figures = [
-        Figure::Images {
-            title: format!("{title} 1"),
-            caption: caption.clone(),
-            height: 1,
-            width: 1,
-            channels: 1,
-            images: vec![vec![0]; 2],
-            labels: names.clone(),
-        },
-        Figure::Raster {
-            title: format!("{title} 2"),
-            caption: caption.clone(),
-            panels: vec![RasterPanel {
-                label: title.clone(),
-                n_neurons: 2,
-                names: names.clone(),
-                times: vec![0.5],
-                neurons: vec![1],
-                highlight: vec![1],
-            }],
-        },
-        Figure::Bars {
-            title: format!("{title} 3"),
-            caption: caption.clone(),
-            categories: names,
-            rows: vec![BarRow { name: title.clone(), values: vec![1.0, 2.0] }; 2],
-            y_label: title.clone(),
-        },
-        Figure::Lines {
-            title: format!("{title} 4"),
-            caption: caption.clone(),
-            x_label: title.clone(),
-            y_label: title.clone(),
-            curves: vec![Curve { name: title.clone(), x: vec![0.0, 1.0], y: vec![0.0, 1.0] }],
-        },
-        Figure::Histograms { title, caption, histograms: vec![histogram] },
-    ];
-    events.extend(figures.map(|figure| Event::Figure { figure }));
+    events.extend(figures_named(evil, histogram).map(|figure| Event::Figure { figure }));
     events.push(Event::Stopped { epoch: 1, reason: evil.to_owned() });
     let html = render(&events);
     let page = Page::parse(&html);
@@ -283,45 +329,7 @@ fn what_is_not_a_number_does_not_break_the_page() {
             counts: vec![1],
         }],
     });
-    let x = wild.to_vec();
-    let figures = [
-        Figure::Lines {
-            title: "lines".to_owned(),
-            caption: String::new(),
-            x_label: "x".to_owned(),
-            y_label: "y".to_owned(),
-            curves: vec![Curve { name: "c".to_owned(), x: x.clone(), y: x.clone() }],
-        },
-        Figure::Bars {
-            title: "bars".to_owned(),
-            caption: String::new(),
-            categories: Vec::new(),
-            rows: vec![BarRow { name: "r".to_owned(), values: x }],
-            y_label: "y".to_owned(),
-        },
-        Figure::Raster {
-            title: "raster".to_owned(),
-            caption: String::new(),
-            panels: vec![RasterPanel {
-                label: "p".to_owned(),
-                n_neurons: 2,
-                names: Vec::new(),
-                times: vec![f32::NAN, f32::INFINITY, 0.5, -1.0],
-                neurons: vec![0, 1, 99, 1],
-                highlight: vec![7],
-            }],
-        },
-        Figure::Images {
-            title: "torn".to_owned(),
-            caption: String::new(),
-            height: 2,
-            width: usize::MAX,
-            channels: 3,
-            images: vec![vec![1, 2, 3]],
-            labels: Vec::new(),
-        },
-    ];
-    events.extend(figures.map(|figure| Event::Figure { figure }));
+    events.extend(wild_figures(&wild).map(|figure| Event::Figure { figure }));
     let html = render(&events);
     let page = Page::parse(&html);
     for (element, attribute) in [("path", "d"), ("rect", "y"), ("rect", "height"), ("circle", "cy")]

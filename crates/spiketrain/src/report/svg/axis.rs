@@ -104,7 +104,7 @@ impl Axis {
         let (v, step, suffix) = match self.unit {
             Unit::Percent => (100.0 * v, 100.0 * step, "\u{202f}%"),
             Unit::Plain => match self.from.abs().max(self.to.abs()) {
-                size if size >= 1e12 || size < 1e-3 => return format::number(v),
+                size if !(1e-3..1e12).contains(&size) => return format::number(v),
                 size if size >= 2e9 => (v / 1e9, step / 1e9, "\u{202f}G"),
                 size if size >= 2e6 => (v / 1e6, step / 1e6, "\u{202f}M"),
                 size if size >= 2e4 => (v / 1e3, step / 1e3, "\u{202f}k"),
