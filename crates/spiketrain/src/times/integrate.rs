@@ -4,7 +4,7 @@
 //! weights to all potentials. Time is a real number, there is no grid.
 
 use crate::spikes::Events;
-use crate::times::simd::{Block, LANES, MAX_BLOCKS, Simd, dispatch};
+use crate::times::simd::{Block, LANES, Line, MAX_BLOCKS, Simd, Vector, dispatch};
 
 /// The end of the window, in its own unit; the output time of a neuron that stays silent.
 pub const T_MAX: f32 = 1.0;
@@ -46,7 +46,7 @@ pub struct Layer {
     n_neurons: usize,
     pub(super) n_blocks: usize,
     /// `[input, block, lane]`.
-    pub(super) stored: Vec<Block>,
+    pub(super) stored: Vec<Line>,
     /// `[block, lane]`.
     pub(super) factors: Vec<Block>,
     pub(super) simd: Simd,
@@ -64,7 +64,7 @@ impl Layer {
             n_inputs,
             n_neurons,
             n_blocks,
-            stored: vec![[0.0; LANES]; n_inputs * n_blocks],
+            stored: vec![Line([0.0; LANES]); n_inputs * n_blocks],
             factors: vec![[1.0; LANES]; n_blocks],
             simd: Simd::best(),
         };
@@ -93,7 +93,7 @@ impl Layer {
     pub fn weights(&self) -> Vec<f32> {
         let weight = |n: usize, i: usize| {
             let (block, lane) = (n / LANES, n % LANES);
-            self.stored[i * self.n_blocks + block][lane] * self.factors[block][lane]
+            self.stored[i * self.n_blocks + block].0[lane] * self.factors[block][lane]
         };
         (0..self.n_neurons).flat_map(|n| (0..self.n_inputs).map(move |i| weight(n, i))).collect()
     }
@@ -108,7 +108,7 @@ impl Layer {
         self.factors.fill([1.0; LANES]);
         for (n, row) in weights.chunks_exact(self.n_inputs).enumerate() {
             for (i, &w) in row.iter().enumerate() {
-                self.stored[i * self.n_blocks + n / LANES][n % LANES] = w;
+                self.stored[i * self.n_blocks + n / LANES].0[n % LANES] = w;
             }
         }
     }
@@ -172,71 +172,186 @@ dispatch!(
 /// The walk through the events. A neuron that fired gets an infinite threshold; its potential
 /// goes on being summed and is ignored.
 #[inline(always)]
-fn integrate_blocks<const BLOCKS: usize>(
+fn integrate_blocks<V: Vector, const BLOCKS: usize>(
     group: Group<'_>,
     times: &mut [f32],
     potentials: &mut [f32],
 ) {
     let Group { layer, first, limits, events, last } = group;
-    let mut limits: [Block; BLOCKS] = std::array::from_fn(|b| limits[b]);
-    let factors: [Block; BLOCKS] = std::array::from_fn(|b| layer.factors[first + b]);
-    let mut v = [[0.0f32; LANES]; BLOCKS];
+    let mut limits = *limits;
+    let mut limit: [V; BLOCKS] = loaded(&limits);
+    let factor: [V; BLOCKS] = loaded(&layer.factors[first..]);
+    let mut v = [V::splat(0.0); BLOCKS];
+    times.fill(T_MAX);
     let final_event = if last == LastEvent::NeverFires { events.len() - 1 } else { usize::MAX };
     let mut now = events.times[0];
-    times.fill(T_MAX);
     for (e, (&input, &t)) in events.neurons.iter().zip(events.times).enumerate() {
         if t != now || e == final_event {
-            if any_above(&v, &limits) {
-                limits = fire(v, limits, now, times, potentials);
+            if any_above(&v, &limit) {
+                fire(&stored(&v), &mut limits, now, times, potentials);
+                limit = loaded(&limits);
             }
             now = t;
         }
         let start = usize::from(input) * layer.n_blocks + first;
-        let row: &[Block; BLOCKS] =
-            layer.stored[start..start + BLOCKS].try_into().expect("whole blocks");
+        let row = &layer.stored[start..start + BLOCKS];
         for b in 0..BLOCKS {
-            for l in 0..LANES {
-                v[b][l] += row[b][l] * factors[b][l];
-            }
+            v[b] = v[b].plus(V::load(&row[b].0).times(factor[b]));
         }
     }
-    if last == LastEvent::Fires && any_above(&v, &limits) {
-        fire(v, limits, now, times, potentials);
+    if last == LastEvent::Fires && any_above(&v, &limit) {
+        fire(&stored(&v), &mut limits, now, times, potentials);
     }
-    for ((v, t), potential) in v.as_flattened().iter().zip(times).zip(potentials) {
+    for ((&v, t), potential) in stored(&v).as_flattened().iter().zip(times).zip(potentials) {
         if *t >= T_MAX {
-            *potential = *v;
+            *potential = v;
         }
     }
+}
+
+// Closures and iterators over `V` might not be inlined and would then lack the caller's vector
+// instructions; hence plain loops in functions that always are.
+
+#[inline(always)]
+fn loaded<V: Vector, const BLOCKS: usize>(blocks: &[Block]) -> [V; BLOCKS] {
+    let mut v = [V::splat(0.0); BLOCKS];
+    for b in 0..BLOCKS {
+        v[b] = V::load(&blocks[b]);
+    }
+    v
 }
 
 #[inline(always)]
-fn any_above<const BLOCKS: usize>(v: &[Block; BLOCKS], limits: &[Block; BLOCKS]) -> bool {
-    let mut above = [0u32; LANES];
+fn stored<V: Vector, const BLOCKS: usize>(v: &[V; BLOCKS]) -> [Block; MAX_BLOCKS] {
+    let mut blocks = [[0.0; LANES]; MAX_BLOCKS];
     for b in 0..BLOCKS {
-        for l in 0..LANES {
-            above[l] |= u32::from(v[b][l] > limits[b][l]);
-        }
+        v[b].store(&mut blocks[b]);
     }
-    above.iter().fold(0, |any, &a| any | a) != 0
+    blocks
 }
 
-/// Lets every neuron above its threshold fire; returns the thresholds that remain. Arguments go
-/// by value so that the caller's copies can stay in registers.
+#[inline(always)]
+fn any_above<V: Vector, const BLOCKS: usize>(v: &[V; BLOCKS], limit: &[V; BLOCKS]) -> bool {
+    let mut above = 0;
+    for b in 0..BLOCKS {
+        above |= v[b].above(limit[b]);
+    }
+    above != 0
+}
+
+/// Lets every neuron above its threshold fire and takes it out of the race.
 #[cold]
 #[inline(never)]
-fn fire<const BLOCKS: usize>(
-    v: [Block; BLOCKS],
-    mut limits: [Block; BLOCKS],
+fn fire(
+    v: &[Block; MAX_BLOCKS],
+    limits: &mut [Block; MAX_BLOCKS],
     now: f32,
     times: &mut [f32],
     potentials: &mut [f32],
-) -> [Block; BLOCKS] {
-    for (n, (limit, &v)) in limits.as_flattened_mut().iter_mut().zip(v.as_flattened()).enumerate() {
+) {
+    let limits = limits.as_flattened_mut().iter_mut();
+    let lanes = limits.zip(v.as_flattened()).zip(times).zip(potentials);
+    for (((limit, &v), time), potential) in lanes {
         if v > *limit {
-            (times[n], potentials[n]) = (now, v);
+            (*time, *potential) = (now, v);
             *limit = f32::INFINITY;
         }
     }
-    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use crate::spikes::{Shape, Times};
+    use proptest::prelude::*;
+
+    /// A sample of `n_inputs` whose times lie on a grid of `1/steps`, some of them silent.
+    fn sample(n_inputs: usize, steps: u32, index: u64) -> Times {
+        let mut stream = Seed(3).stream("sample", index);
+        let mut time = |_| stream.below(steps + steps / 4 + 1) as f32 / steps as f32;
+        let mut dense: Vec<f32> = (0..n_inputs).map(&mut time).collect();
+        dense[0] = 0.5;
+        let mut times = Times::new(Shape::flat(n_inputs)).unwrap();
+        times.push_dense(&dense, 1.0);
+        times
+    }
+
+    fn random_weights(n: usize, index: u64) -> Vec<f32> {
+        let mut stream = Seed(4).stream("weights", index);
+        (0..n).map(|_| stream.uniform() - 0.2).collect()
+    }
+
+    fn forward(layer: &Layer, times: &Times, thresholds: &[f32], last: LastEvent) -> Outputs {
+        let mut out = Outputs::default();
+        layer.forward(times.sample(0), thresholds, last, &mut out);
+        out
+    }
+
+    /// Three inputs at 0.1, 0.3, 0.5 with weights 0.4.
+    #[test]
+    fn three_inputs_by_hand() {
+        let mut times = Times::new(Shape::flat(3)).unwrap();
+        times.push_dense(&[0.1, 0.3, 0.5], 1.0);
+        let layer = Layer::new(3, 1, &[0.4; 3]);
+        let out = forward(&layer, &times, &[0.7], LastEvent::NeverFires);
+        assert_eq!((out.times[0], out.potentials[0]), (0.3, 0.8));
+        let out = forward(&layer, &times, &[0.9], LastEvent::NeverFires);
+        assert_eq!((out.times[0], out.potentials[0]), (T_MAX, 0.8 + 0.4));
+        let out = forward(&layer, &times, &[0.9], LastEvent::Fires);
+        assert_eq!(out.times[0], 0.5);
+    }
+
+    /// One neuron at a time, straight from the definition.
+    fn by_definition(layer: &Layer, times: &Times, threshold: f32, n: usize) -> (f32, f32) {
+        let weights = layer.weights();
+        let events: Vec<(usize, f32)> = times.sample(0).iter().collect();
+        let mut v = 0.0;
+        for (e, &(i, t)) in events.iter().enumerate() {
+            if (e > 0 && t != events[e - 1].1 || e == events.len() - 1) && v > threshold {
+                return (events[e.saturating_sub(1)].1, v);
+            }
+            v += weights[n * layer.n_inputs() + i];
+        }
+        (T_MAX, v)
+    }
+
+    proptest! {
+        /// Any number of neurons, every instruction set: the definition, to the bit.
+        #[test]
+        fn the_walk_is_the_definition(
+            n_neurons in 1usize..150,
+            n_inputs in 1usize..40,
+            steps in 2u32..40,
+            threshold in 0.05f32..6.0,
+            index: u64,
+        ) {
+            let times = sample(n_inputs, steps, index);
+            let mut layer = Layer::new(n_inputs, n_neurons, &random_weights(n_neurons * n_inputs, index));
+            layer.factors.as_flattened_mut().iter_mut().enumerate().for_each(|(n, f)| *f += n as f32 * 1e-3);
+            let thresholds: Vec<f32> = (0..n_neurons).map(|n| threshold + n as f32 * 0.01).collect();
+            for simd in Simd::available() {
+                let out = forward(&layer.clone().with_simd(simd), &times, &thresholds, LastEvent::NeverFires);
+                for n in 0..n_neurons {
+                    let (t, v) = by_definition(&layer, &times, thresholds[n], n);
+                    prop_assert_eq!((out.times[n], out.potentials[n].to_bits()), (t, v.to_bits()));
+                }
+            }
+        }
+
+        /// An output fires only at an input's time, and never earlier for a raised threshold.
+        #[test]
+        fn higher_thresholds_never_fire_earlier(
+            threshold in 0.05f32..6.0, more in 0.0f32..2.0, index: u64,
+        ) {
+            let times = sample(30, 16, index);
+            let layer = Layer::new(30, 20, &random_weights(600, index));
+            let low = forward(&layer, &times, &[threshold; 20], LastEvent::Fires);
+            let high = forward(&layer, &times, &[threshold + more; 20], LastEvent::Fires);
+            for n in 0..20 {
+                prop_assert!(high.times[n] >= low.times[n]);
+                prop_assert!(!low.fired(n) || times.sample(0).times.contains(&low.times[n]));
+            }
+        }
+    }
 }

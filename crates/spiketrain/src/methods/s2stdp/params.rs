@@ -136,7 +136,10 @@ impl Params {
             c.not_negative("anti_a_minus", b);
         }
         c.within("annealing", self.annealing, 0.0, 1.0);
-        c.finite("weight_mean", self.weight_mean);
+        // Normalisation keeps the initial sum, which must not be below 0.
+        let has_sum = self.weight_mean.is_finite() && (self.weight_mean > 0.0 || !self.normalise);
+        let allowed = "a number, above 0 with normalise = true";
+        c.that(has_sum, "weight_mean", self.weight_mean, allowed);
         c.not_negative("weight_std", self.weight_std);
         c.finite("weight_min", f64::from(self.weight_min));
         let above_min = self.weight_max > self.weight_min && self.weight_max.is_finite();
