@@ -3,6 +3,8 @@
 //! An encoder may first be fitted to the training images (scaling limits, whitening, or a whole
 //! unsupervised feature extractor). A fitted encoder is a pure function of the image.
 
+pub mod softhebb;
+
 use crate::error::Result;
 use crate::event::Figure;
 use crate::seed::Seed;

@@ -6,6 +6,8 @@
 //! them. A file of unknown kind is a failure. `cargo test --test golden -- --nocapture` prints
 //! one line a file.
 
+mod softhebb;
+
 use spiketrain::{State, Stored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ struct Kind {
 }
 
 /// Every kind of case known.
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] =
+    &[Kind { folder: "ncg-s2stdp", recognises: softhebb::recognises, check: softhebb::check }];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {
