@@ -302,11 +302,11 @@ fn forget(delta: &mut [f32], weight: &[f32], forgetting: &[f32]) -> (f32, Vec<f6
             let mut squares = vec![0.0f32; n];
             let mut largest = vec![0.0f32; n];
             for (d, w) in delta.chunks_exact_mut(n).zip(weight.chunks_exact(n)) {
-                for o in 0..n {
-                    d[o] -= forgetting[o] * w[o];
-                    squares[o] += w[o] * w[o];
-                    largest[o] = largest[o].max(d[o].abs());
+                for ((d, w), f) in d.iter_mut().zip(w).zip(forgetting) {
+                    *d -= f * w;
                 }
+                squares.iter_mut().zip(w).for_each(|(s, w)| *s += w * w);
+                largest.iter_mut().zip(d).for_each(|(l, d)| *l = l.max(d.abs()));
             }
             (largest.into_iter().fold(0.0, f32::max), squares)
         })
@@ -336,10 +336,10 @@ fn statistics(maps: &Maps) -> (Vec<f64>, Vec<f64>) {
         .map(|image| {
             let (mut sums, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
             for position in image.chunks_exact(channels) {
-                for (c, &x) in position.iter().enumerate() {
+                for ((sum, square), &x) in sums.iter_mut().zip(&mut squares).zip(position) {
                     let x = f64::from(x);
-                    sums[c] += x;
-                    squares[c] += x * x;
+                    *sum += x;
+                    *square += x * x;
                 }
             }
             (sums, squares)
@@ -366,8 +366,8 @@ fn normalise(maps: &Maps, mean: &[f64], variance: &[f64], out: &mut Maps) {
     let images = out.values.par_chunks_exact_mut(maps.shape.len());
     images.zip(maps.values.par_chunks_exact(maps.shape.len())).for_each(|(out, image)| {
         for (out, x) in out.chunks_exact_mut(channels).zip(image.chunks_exact(channels)) {
-            for c in 0..channels {
-                out[c] = (x[c] - mean[c]) * scale[c];
+            for (((out, x), mean), scale) in out.iter_mut().zip(x).zip(&mean).zip(&scale) {
+                *out = (x - mean) * scale;
             }
         }
     });

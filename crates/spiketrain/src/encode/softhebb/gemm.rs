@@ -10,8 +10,9 @@ use rayon::prelude::*;
 /// Largest depth of a block: 32 columns of it fill two thirds of a 48 KB first-level cache.
 const DEPTH: usize = 256;
 
-/// Rows of C that one task computes; a multiple of every tile's height.
-const TASK_ROWS: usize = 120;
+/// Most rows of C that one task computes, a multiple of every tile's height: a block of them stays
+/// in a second-level cache of 512 KB, and the right factor is read once for all.
+const TASK_ROWS: usize = 324;
 
 /// Instruction set of the inner loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,12 +127,20 @@ fn block_depth(depth: usize) -> usize {
 pub(super) fn multiply(left: Left<'_>, right: &Right, out: &mut [f32]) {
     assert_eq!(left.depth, right.depth, "factors have one depth");
     assert_eq!(out.len(), left.rows * right.columns, "the product fills the output");
-    let tasks = out.par_chunks_mut(TASK_ROWS * right.columns).enumerate();
+    let task_rows = task_rows(left.rows, rayon::current_num_threads());
+    let tasks = out.par_chunks_mut(task_rows * right.columns).enumerate();
     tasks.for_each_init(Vec::new, |packed, (i, out)| {
-        let rows = Left { values: &left.values[i * TASK_ROWS * left.row_stride..], ..left };
+        let rows = Left { values: &left.values[i * task_rows * left.row_stride..], ..left };
         let n_rows = out.len() / right.columns;
         multiply_rows(Left { rows: n_rows, ..rows }, right, packed, out);
     });
+}
+
+/// Rows of a task: as many tasks as threads, or a multiple, of equal size. The values do not depend
+/// on it.
+fn task_rows(rows: usize, n_threads: usize) -> usize {
+    let n_tasks = rows.div_ceil(TASK_ROWS).next_multiple_of(n_threads);
+    rows.div_ceil(n_tasks).next_multiple_of(12)
 }
 
 /// One task: all blocks and panels for a few rows.
