@@ -103,6 +103,9 @@ pub(crate) struct RecipeArgs {
     /// Overrides a value, for example `--set train.epochs=5` (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Seed, in place of the recipe's.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// The run folder; default runs/RECIPE.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
@@ -110,9 +113,6 @@ pub(crate) struct RecipeArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Seed, in place of the recipe's.
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
     /// Threads; default all cores. The results do not depend on it.
     #[arg(long)]
     pub(crate) threads: Option<usize>,

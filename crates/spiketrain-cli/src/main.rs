@@ -62,7 +62,7 @@ fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { recipe } => {
-            print!("{}", read_recipe(&recipe, None)?.to_toml());
+            print!("{}", read_recipe(&recipe)?.to_toml());
             Ok(ExitCode::SUCCESS)
         }
         Command::Report { run } => {
@@ -98,7 +98,7 @@ fn train(
     folds: Option<String>,
     force: bool,
 ) -> Result<ExitCode> {
-    let mut recipe = read_recipe(args, common.seed)?;
+    let mut recipe = read_recipe(args)?;
     let run_dir = args.out.clone().unwrap_or_else(|| {
         PathBuf::from("runs").join(args.recipe.replace([':', '/', '\\'], "-").replace(".toml", ""))
     });
@@ -120,7 +120,7 @@ fn train(
     let mut figures = Vec::new();
     for fold in parse_folds(&folds, recipe.validation.folds)? {
         recipe.validation.fold = fold;
-        recipe.seed = common.seed.unwrap_or(0) + fold as u64;
+        recipe.seed = args.seed.unwrap_or(0) + fold as u64;
         let options = options(common, run_dir.join(format!("fold-{fold}")))?;
         let summary = train::train(&recipe, &options, &mut Console::new(style))?;
         let code = finish(&options.run_dir, &summary, style)?;
@@ -212,7 +212,7 @@ fn finish(run_dir: &Path, summary: &Summary, style: Style) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_recipe(args: &RecipeArgs, seed: Option<u64>) -> Result<Recipe> {
+fn read_recipe(args: &RecipeArgs) -> Result<Recipe> {
     let (name, variant) = match args.recipe.rsplit_once(':') {
         Some((name, variant)) if !variant.contains(['/', '\\']) => (name, Some(variant)),
         _ => (args.recipe.as_str(), None),
@@ -231,7 +231,7 @@ fn read_recipe(args: &RecipeArgs, seed: Option<u64>) -> Result<Recipe> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
         Recipe::parse(name, &text, variant, &args.set)?
     };
-    if let Some(seed) = seed {
+    if let Some(seed) = args.seed {
         recipe.seed = seed;
     }
     Ok(recipe)

@@ -207,7 +207,8 @@ fn merge(base: &mut Table, over: &dyn TableLike, is_root: bool) {
         if is_choice && inner.iter().any(|(k, _)| !table.contains_key(k)) {
             table.clear();
         }
-        table.set_implicit(inner.iter().all(|(_, i)| i.is_table_like()));
+        // An empty table is a choice with its defaults; only one that holds tables alone is implied.
+        table.set_implicit(!inner.is_empty() && inner.iter().all(|(_, i)| i.is_table_like()));
         merge(table, inner, false);
     }
 }
@@ -263,6 +264,9 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "s2stdp-mnist"
     "s2stdp-fashion-mnist"
     "s2stdp-cifar10"
+    "s2stdp-softhebb-mnist"
+    "s2stdp-softhebb-fashion-mnist"
+    "s2stdp-softhebb-cifar10"
 };
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod direct;
 pub mod latency;
 pub mod on_off;
+pub mod softhebb;
 pub mod stdp_csnn;
 pub mod whiten;
 
@@ -66,6 +67,8 @@ pub enum Encoder {
     Direct(direct::Params),
     /// The larger the value, the earlier the spike.
     Latency(latency::Params),
+    /// Three convolutional layers trained by a soft winner-take-all Hebbian rule.
+    Softhebb(softhebb::Params),
     /// One convolutional layer trained by unsupervised STDP.
     StdpCsnn(stdp_csnn::Params),
 }
@@ -81,6 +84,7 @@ impl Encoder {
     pub const ALL: &'static [(&'static str, &'static str)] = &[
         ("direct", "images as they are"),
         ("latency", "the larger the value, the earlier the spike"),
+        ("softhebb", "three convolutional layers trained by a soft winner-take-all Hebbian rule"),
         ("stdp-csnn", "one convolutional spiking layer trained by unsupervised STDP"),
     ];
 
@@ -89,13 +93,14 @@ impl Encoder {
         match self {
             Encoder::Direct(_) => "direct",
             Encoder::Latency(_) => "latency",
+            Encoder::Softhebb(_) => "softhebb",
             Encoder::StdpCsnn(_) => "stdp-csnn",
         }
     }
 
     /// Whether it learns from the training images; then it is worth keeping.
     pub fn needs_fit(&self) -> bool {
-        matches!(self, Encoder::StdpCsnn(_))
+        matches!(self, Encoder::StdpCsnn(_) | Encoder::Softhebb(_))
     }
 
     /// What is wrong with the values.
@@ -103,6 +108,7 @@ impl Encoder {
         match self {
             Encoder::Direct(p) => p.check(),
             Encoder::Latency(p) => p.check(),
+            Encoder::Softhebb(p) => p.check(),
             Encoder::StdpCsnn(p) => p.check(),
         }
     }
@@ -111,6 +117,7 @@ impl Encoder {
         match self {
             Encoder::Direct(p) => p,
             Encoder::Latency(p) => p,
+            Encoder::Softhebb(p) => p,
             Encoder::StdpCsnn(p) => p,
         }
     }

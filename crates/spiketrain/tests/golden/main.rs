@@ -8,6 +8,7 @@
 
 mod csnn;
 mod s2stdp;
+mod softhebb;
 
 use spiketrain::{State, Stored};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ struct Kind {
 }
 
 /// Every kind of case known, one list a method.
-const KINDS: &[&[Kind]] = &[&s2stdp::KINDS, &csnn::KINDS];
+const KINDS: &[&[Kind]] = &[&s2stdp::KINDS, &csnn::KINDS, &softhebb::KINDS];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {

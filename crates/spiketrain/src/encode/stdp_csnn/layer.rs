@@ -22,6 +22,8 @@ pub struct Layer {
     pub n_filters: usize,
     /// Filters, padded to whole blocks.
     stride: usize,
+    /// Found once, not at every patch.
+    simd: Simd,
     weights: Vec<f32>,
     thresholds: Vec<f32>,
 }
@@ -58,7 +60,15 @@ impl Layer {
         }
         let mut thresholds = thresholds.to_vec();
         thresholds.resize(stride, f32::INFINITY);
-        Self { kernel, n_channels, n_filters, stride, weights: rows, thresholds }
+        Self {
+            kernel,
+            n_channels,
+            n_filters,
+            stride,
+            simd: Simd::best(),
+            weights: rows,
+            thresholds,
+        }
     }
 
     /// Weights `[position, filter]`.
@@ -77,7 +87,7 @@ impl Layer {
     pub fn winner(&self, events: &[(u16, f32)], scratch: &mut Vec<f32>) -> Option<(usize, f32)> {
         scratch.clear();
         scratch.resize(self.stride, 0.0);
-        let e = first_crossing(Simd::best(), self, events, scratch)?;
+        let e = first_crossing(self.simd, self, events, scratch)?;
         let z = scratch.iter().zip(&self.thresholds).position(|(a, t)| a > t);
         Some((z.expect("a neuron crossed"), events[e].1))
     }
@@ -137,7 +147,7 @@ impl Layer {
         scratch.n_silent.resize(cells, self.n_filters);
         let mut out = vec![1.0f32; cells * self.n_filters];
         let grid = Grid { width, rows, columns, pool, cell_columns };
-        scatter(Simd::best(), self, events, grid, scratch, &mut out);
+        scatter(self.simd, self, events, grid, scratch, &mut out);
         out
     }
 }

@@ -1,0 +1,138 @@
+//! The program as a user runs it: whole runs in child processes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// A run of a second: few digits, few filters, few epochs.
+const SMALL: &[&str] = &[
+    "data.mnist-mini.n_train=600",
+    "data.mnist-mini.n_test=100",
+    "encode.stdp-csnn.epochs=5",
+    "encode.stdp-csnn.n_filters=16",
+    "method.s2stdp.threshold=25.0",
+    "train.epochs=6",
+    "train.patience=0",
+];
+
+fn spiketrain(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spiketrain"));
+    command.current_dir(dir).args(args);
+    command
+}
+
+fn train(dir: &Path, out: &str, more: &[&str]) -> Command {
+    let mut command = spiketrain(dir, &["train", "--no-cache", "--quiet", "--out", out]);
+    SMALL.iter().for_each(|set| {
+        command.args(["--set", set]);
+    });
+    command.args(more);
+    command
+}
+
+fn checkpoint(dir: &Path, run: &str) -> Vec<u8> {
+    std::fs::read(dir.join(run).join("last.safetensors")).expect("a checkpoint")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn must_pass(output: &Output) {
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
+fn one_two_and_three_threads_give_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    for threads in ["1", "2", "3"] {
+        must_pass(&train(dir.path(), threads, &["--threads", threads]).output().unwrap());
+    }
+    let first = checkpoint(dir.path(), "1");
+    assert!(first == checkpoint(dir.path(), "2") && first == checkpoint(dir.path(), "3"));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = std::time::Instant::now();
+    must_pass(&train(dir.path(), "whole", &[]).output().unwrap());
+    let whole = start.elapsed();
+    let expected = checkpoint(dir.path(), "whole");
+    let mut n_interrupted = 0;
+    // Moments spread over the run; which of them are hit depends on the machine.
+    for share in [5u32, 30, 55, 70, 80, 90] {
+        let run = format!("killed-{share}");
+        let mut child = train(dir.path(), &run, &[]).spawn().unwrap();
+        std::thread::sleep(whole * share / 100);
+        child.kill().unwrap();
+        n_interrupted += u32::from(!child.wait().unwrap().success());
+        if !dir.path().join(&run).join("last.safetensors").exists() {
+            continue;
+        }
+        let output = spiketrain(dir.path(), &["resume", &run, "--quiet", "--no-cache"]).output();
+        must_pass(&output.unwrap());
+        assert!(checkpoint(dir.path(), &run) == expected, "killed after {share} % of a run");
+    }
+    assert!(n_interrupted > 0, "no run was killed before its end");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_the_run_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = ["--set", "train.epochs=400"];
+    must_pass(&train(dir.path(), "whole", &long).output().unwrap());
+    let child = train(dir.path(), "cut", &long).spawn().unwrap();
+    let log = dir.path().join("cut/events.jsonl");
+    // The interrupt comes once an epoch is done, long before the last of 400.
+    while !std::fs::read_to_string(&log).is_ok_and(|t| t.contains("epoch_end")) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    must_pass(&spiketrain(dir.path(), &["resume", "cut", "--quiet"]).output().unwrap());
+    assert!(checkpoint(dir.path(), "cut") == checkpoint(dir.path(), "whole"));
+}
+
+#[test]
+fn json_ends_with_the_figures_and_eval_agrees() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = train(dir.path(), "run", &["--json"]).output().unwrap();
+    must_pass(&output);
+    let stdout = text(&output.stdout);
+    let lines: Vec<serde_json::Value> =
+        stdout.lines().map(|l| serde_json::from_str(l).expect("one JSON object a line")).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((last["run"].as_str(), last["epochs"].as_u64()), (Some("run"), Some(6)));
+    assert!(last["seconds"].as_f64().unwrap() > 0.0);
+    let output = spiketrain(dir.path(), &["eval", "run", "--json"]).output().unwrap();
+    let eval: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(eval["test"]["accuracy"], last["test_accuracy"]);
+    assert!(last["test_accuracy"].as_f64().unwrap() > 0.3, "{last}");
+}
+
+#[test]
+fn what_exists_is_refused_and_what_is_missing_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    must_pass(&train(dir.path(), "run", &[]).output().unwrap());
+    let refused = train(dir.path(), "run", &[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("--force"), "{}", text(&refused.stderr));
+    must_pass(&train(dir.path(), "run", &["--force"]).output().unwrap());
+    std::fs::create_dir(dir.path().join("mine")).unwrap();
+    std::fs::write(dir.path().join("mine/notes.txt"), "keep").unwrap();
+    let kept = train(dir.path(), "mine", &["--force"]).output().unwrap();
+    assert_eq!(kept.status.code(), Some(2));
+    assert!(dir.path().join("mine/notes.txt").exists(), "--force removes only runs");
+    let nothing = spiketrain(dir.path(), &["resume", "mine"]).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("there is no checkpoint"));
+    let absent = spiketrain(dir.path(), &["train", "s2stdp-mnist", "--data-dir", "none"]).output();
+    assert_eq!(absent.unwrap().status.code(), Some(3));
+    let wrong = train(dir.path(), "x", &["--set", "method.s2stdp.gapp=1"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("`gap`"), "{}", text(&wrong.stderr));
+}
