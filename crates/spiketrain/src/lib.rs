@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod recipe;
 pub mod report;
 mod runlog;
+pub mod schedule;
 mod seed;
 mod spikes;
 mod state;

@@ -9,6 +9,7 @@ use crate::data::Data;
 use crate::encode::Encoder;
 use crate::error::{Error, Excerpt, Result};
 use crate::methods::Method;
+use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
@@ -46,13 +47,22 @@ pub struct Train {
     pub batch_size: usize,
     /// Whether each epoch has its own random order of samples.
     pub shuffle: bool,
-    /// Factor of the learning rate after each epoch (1 = constant).
-    pub rate_decay: f64,
+    /// Epochs over which the learning rate grows from 0 to its full value, on top of the schedule.
+    pub warm_up: u64,
+    /// How the learning rate changes from epoch to epoch.
+    pub schedule: Schedule,
 }
 
 impl Default for Train {
     fn default() -> Self {
-        Self { epochs: 10, patience: 0, batch_size: 64, shuffle: true, rate_decay: 1.0 }
+        Self {
+            epochs: 10,
+            patience: 0,
+            batch_size: 64,
+            shuffle: true,
+            warm_up: 0,
+            schedule: Schedule::default(),
+        }
     }
 }
 
@@ -89,11 +99,11 @@ impl Recipe {
                     if known.is_empty() { "none".into() } else { known.join(", ") }
                 )));
             };
-            merge(doc.as_table_mut(), chosen, true);
+            merge(doc.as_table_mut(), chosen, "");
         }
         for set in sets {
             let over = parse_override(set)?;
-            merge(doc.as_table_mut(), over.as_table(), true);
+            merge(doc.as_table_mut(), over.as_table(), "");
         }
         let (name, text) = if variant.is_none() && sets.is_empty() {
             (name.to_owned(), text.to_owned())
@@ -131,7 +141,8 @@ impl Recipe {
         let t = &self.train;
         checks.that(t.epochs <= 1_000_000, "train.epochs", t.epochs, "at most 1000000");
         checks.count("train.batch_size", t.batch_size, 1, 1 << 20);
-        checks.within("train.rate_decay", t.rate_decay, 1e-6, 1.0);
+        checks.that(t.warm_up <= 1_000_000, "train.warm_up", t.warm_up, "at most 1000000");
+        checks.nest("train.schedule", t.schedule.check());
         let v = &self.validation;
         checks.that(
             v.folds != 1 && v.folds <= 1000,
@@ -191,15 +202,19 @@ fn parse_override(set: &str) -> Result<DocumentMut> {
         .ok_or_else(wrong)
 }
 
-/// Puts `over` on top of `base`. Below `data`, `encode` and `method` the key is a choice: another
-/// choice replaces the one that stands there.
-fn merge(base: &mut Table, over: &dyn TableLike, is_root: bool) {
+/// Tables whose one key is a choice.
+const CHOICES: [&str; 4] = ["data", "encode", "method", "train.schedule"];
+
+/// Puts `over` on top of `base`, the table at `path`. Where the key is a choice, another choice
+/// replaces the one that stands there.
+fn merge(base: &mut Table, over: &dyn TableLike, path: &str) {
     for (key, item) in over.iter() {
         let Some(inner) = item.as_table_like() else {
             base.insert(key, item.clone());
             continue;
         };
-        let is_choice = is_root && matches!(key, "data" | "encode" | "method");
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let is_choice = CHOICES.contains(&path.as_str());
         if !base.get(key).is_some_and(Item::is_table) {
             base.insert(key, Item::Table(Table::new()));
         }
@@ -209,7 +224,7 @@ fn merge(base: &mut Table, over: &dyn TableLike, is_root: bool) {
         }
         // An empty table is a choice with its defaults; only one that holds tables alone is implied.
         table.set_implicit(!inner.is_empty() && inner.iter().all(|(_, i)| i.is_table_like()));
-        merge(table, inner, false);
+        merge(table, inner, &path);
     }
 }
 
@@ -297,6 +312,9 @@ mod tests {
         let recipe =
             parse(TEXT, None, &["train.epochs=7", "seed=9", "validation.folds=5"]).unwrap();
         assert_eq!((recipe.train.epochs, recipe.seed, recipe.validation.folds), (7, 9, 5));
+        let sets = ["train.schedule.cosine.floor=0.1", "train.schedule.exponential.decay=0.5"];
+        let schedule = parse(TEXT, None, &sets).unwrap().train.schedule;
+        assert_eq!(schedule, Schedule::Exponential { decay: 0.5 });
         let message = parse(TEXT, Some("x"), &[]).unwrap_err().to_string();
         assert_eq!(message, "r.toml has no variant \"x\"; it has: pcn, other");
         assert!(

@@ -9,6 +9,7 @@ use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
 use crate::metrics::{self, Evaluation};
 use crate::recipe::{Recipe, Train};
 use crate::runlog::RunLog;
+use crate::schedule;
 use crate::seed::Seed;
 use crate::spikes::{Images, Inputs};
 use crate::state::State;
@@ -343,9 +344,9 @@ impl<'a> Run<'a> {
 
     /// One epoch, from wherever the counters stand in it; false if it was interrupted.
     fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        let Train { batch_size, shuffle, rate_decay, .. } = self.recipe.train;
+        let Train { batch_size, shuffle, warm_up, epochs, ref schedule, .. } = self.recipe.train;
         let epoch = self.counters.epoch;
-        let rate = libm::pow(rate_decay, epoch as f64);
+        let epoch_rate = schedule.factor(epoch, epochs);
         let mut order = self.train_rows.clone();
         if shuffle {
             Seed(self.recipe.seed).stream("shuffle", epoch).shuffle(&mut order);
@@ -358,7 +359,8 @@ impl<'a> Run<'a> {
             if self.must_stop {
                 return Ok(false);
             }
-            let ctx = self.ctx(rate);
+            let warm = schedule::warm_up(warm_up, epoch, self.counters.batch, n_batches);
+            let ctx = self.ctx(epoch_rate * warm);
             let batch = Batch { inputs: &self.train.0, rows, labels: &self.train.1 };
             let step = self.learner.step(&batch, &ctx)?;
             if !step.loss.is_finite() {
@@ -382,7 +384,7 @@ impl<'a> Run<'a> {
             self.must_stop |= observer.on_event(&event) == Flow::Stop;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let ctx = self.ctx(rate);
+        let ctx = self.ctx(epoch_rate);
         let report = self.learner.end_epoch(&ctx)?;
         let valid = self.validate()?;
         let event = Event::EpochEnd {

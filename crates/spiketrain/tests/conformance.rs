@@ -1,0 +1,163 @@
+//! The contract of a method, checked for every method by one table.
+//!
+//! A row is a recipe of a second or two on the bundled digits and the figure it must reach. A new
+//! method adds one row; a method without one fails the first test.
+
+use spiketrain::Recipe;
+use spiketrain::Seed;
+use spiketrain::data::DataDirs;
+use spiketrain::event::{Event, Flow, Observer};
+use spiketrain::learner::{Batch, Ctx, Task};
+use spiketrain::methods::Method;
+use spiketrain::train::{Options, Summary, resume, train};
+use std::path::Path;
+
+/// What the headline metric of the toy run must reach.
+enum Bound {
+    /// Test accuracy not below.
+    Accuracy(f64),
+}
+
+struct Row {
+    method: &'static str,
+    recipe: &'static str,
+    bound: Bound,
+}
+
+const ROWS: &[Row] = &[Row {
+    method: "s2stdp",
+    recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [encode.latency]
+        [method.s2stdp]
+        threshold = 20.0
+        [train]
+        epochs = 2
+        batch_size = 32
+        [validation]
+        folds = 5
+    ",
+    bound: Bound::Accuracy(0.6),
+}];
+
+/// Stops a run after so many steps.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn on_event(&mut self, event: &Event) -> Flow {
+        if matches!(event, Event::Step { .. }) {
+            self.0 = self.0.saturating_sub(1);
+        }
+        if self.0 == 0 { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+fn recipe(row: &Row) -> Recipe {
+    Recipe::parse(row.method, row.recipe, None, &[]).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn options(dir: &Path, threads: usize) -> Options {
+    Options {
+        run_dir: dir.to_owned(),
+        data: DataDirs::new(Some("nowhere".into())),
+        cache_dir: None,
+        threads,
+    }
+}
+
+fn run(row: &Row, dir: &Path, threads: usize, n_steps: u64) -> Summary {
+    train(&recipe(row), &options(dir, threads), &mut StopAfter(n_steps))
+        .unwrap_or_else(|e| panic!("{}: {e}", row.method))
+}
+
+fn bytes(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("last.safetensors")).expect("a checkpoint")
+}
+
+#[test]
+fn every_method_has_a_row() {
+    let cards: Vec<&str> = Method::all().iter().map(|c| c.name).collect();
+    let mut rows: Vec<&str> = ROWS.iter().map(|r| r.method).collect();
+    rows.dedup();
+    assert_eq!(cards, rows, "methods and rows, in the same order");
+    for row in ROWS {
+        assert_eq!(recipe(row).method.card().name, row.method);
+    }
+}
+
+#[test]
+fn every_method_learns_and_gives_the_same_bytes_on_any_number_of_threads() {
+    for row in ROWS {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |n: usize| dir.path().join(n.to_string());
+        let summaries: Vec<Summary> = (1..=3).map(|n| run(row, &folder(n), n, u64::MAX)).collect();
+        let first = bytes(&folder(1));
+        for n in 2..=3 {
+            assert!(bytes(&folder(n)) == first, "{}: {n} threads against one", row.method);
+            assert_eq!(summaries[n - 1].test, summaries[0].test, "{}", row.method);
+        }
+        match row.bound {
+            Bound::Accuracy(least) => {
+                let accuracy = summaries[0].test["accuracy"];
+                assert!(accuracy >= least, "{}: accuracy {accuracy}, at least {least}", row.method);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_method_goes_on_from_any_step_to_the_same_bytes() {
+    for row in ROWS {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = dir.path().join("whole");
+        run(row, &whole, 2, u64::MAX);
+        let expected = bytes(&whole);
+        for n_steps in [1, 4, 11] {
+            let cut = dir.path().join(format!("cut-{n_steps}"));
+            let summary = run(row, &cut, 1, n_steps);
+            assert!(summary.was_interrupted, "{}: stopped after {n_steps} steps", row.method);
+            let after = resume(&options(&cut, 2), &mut StopAfter(u64::MAX)).unwrap();
+            assert!(!after.was_interrupted);
+            assert!(bytes(&cut) == expected, "{}: stopped after {n_steps} steps", row.method);
+        }
+    }
+}
+
+#[test]
+fn predicting_changes_nothing_and_depends_on_no_neighbour() {
+    for row in ROWS {
+        let recipe = recipe(row);
+        let data = recipe.data.load(&DataDirs::new(Some("nowhere".into()))).unwrap();
+        let seed = Seed(recipe.seed);
+        let encoder = recipe.encode.fit(&data.train.images, seed, &mut |_, _| Ok(())).unwrap();
+        let inputs = encoder.encode(&data.train.images, &mut |_, _| Ok(())).unwrap();
+        let task = Task {
+            shape: inputs.shape(),
+            notation: inputs.notation(),
+            n_classes: data.classes.len(),
+            n_train: inputs.len(),
+            seed,
+        };
+        let mut learner = recipe.method.build(&task).unwrap();
+        let rows: Vec<usize> = (0..recipe.train.batch_size.min(inputs.len())).collect();
+        let labels = data.train.labels.as_slice();
+        let batch = Batch { inputs: &inputs, rows: &rows, labels };
+        let ctx = Ctx { seed, epoch: 0, step: 0, n_presented: 0, rate: 1.0 };
+        learner.step(&batch, &ctx).unwrap();
+        let before = learner.state();
+        let together = learner.predict(&batch).unwrap();
+        assert_eq!(together.len(), rows.len(), "{}: a prediction a sample", row.method);
+        for (i, whole) in together.iter().enumerate().take(5) {
+            let one = Batch { inputs: &inputs, rows: &rows[i..=i], labels };
+            let alone = &learner.predict(&one).unwrap()[0];
+            let texts = (format!("{alone:?}"), format!("{whole:?}"));
+            assert_eq!(texts.0, texts.1, "{}: sample {i} alone and in a batch", row.method);
+        }
+        assert_eq!(learner.state(), before, "{}: predicting changes nothing", row.method);
+        let mut twin = recipe.method.build(&task).unwrap();
+        twin.restore(&before).unwrap();
+        assert_eq!(twin.state(), before, "{}: a state restored is the same state", row.method);
+    }
+}
