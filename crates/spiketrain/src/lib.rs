@@ -7,6 +7,7 @@ pub mod data;
 pub mod encode;
 mod error;
 pub mod event;
+pub mod frames;
 pub mod learner;
 pub mod methods;
 pub mod metrics;

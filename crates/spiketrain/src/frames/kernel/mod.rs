@@ -1,0 +1,28 @@
+//! Convolution, linear layer and pooling, each with a dense and a spike-driven form.
+//!
+//! A batch at one time step is `[image, row, column, channel]` in `f32`, channels innermost; the
+//! kernels do not know of time, so several steps are more images. Spikes are [`Spikes`]: one bit a
+//! neuron. Weights are `[out, in, kernel_row, kernel_column]` outside and packed inside
+//! ([`Conv2d::pack`], once per update of the weights).
+//!
+//! Every function runs on the calling thread, allocates only in its [`Workspace`], sums in an
+//! order that depends on the shapes alone and so gives the same bits on any number of threads.
+//! Shapes that do not fit are a bug of the caller and panic.
+
+mod conv;
+mod pool;
+mod reference;
+mod spikes;
+
+pub use conv::{Conv2d, ConvWeights, Workspace, add_bias_gradient};
+pub use pool::Pool;
+pub use spikes::{SpikeView, Spikes};
+
+/// What a layer reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Any values, `[image, row, column, channel]`.
+    Dense(&'a [f32]),
+    /// Spikes, each of value 1.
+    Spikes(SpikeView<'a>),
+}
