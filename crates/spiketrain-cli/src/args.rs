@@ -81,6 +81,8 @@ pub(crate) enum DataCommand {
     Info {
         /// Its name.
         name: String,
+        /// The path, for a data set of your own.
+        path: Option<PathBuf>,
         /// Folder of the data sets.
         #[arg(long, env = "SPIKETRAIN_DATA")]
         data_dir: Option<PathBuf>,

@@ -174,7 +174,7 @@ fn parse_folds(text: &str, n_folds: usize) -> Result<Vec<usize>> {
     })
 }
 
-/// The method's headline figure: accuracy for classifiers.
+/// The method's headline figure: accuracy for classifiers. Not a number without test images.
 fn headline(summary: &Summary) -> (&'static str, f64) {
     for (metric, name) in [("accuracy", "test_accuracy"), ("mse", "test_mse")] {
         if let Some(&value) = summary.test.get(metric) {
@@ -202,7 +202,9 @@ fn finish(run_dir: &Path, summary: &Summary, style: Style) -> Result<ExitCode> {
         });
         println!("{line}");
     } else {
-        let shown = if name == "test_accuracy" {
+        let shown = if value.is_nan() {
+            "trained, nothing to test on,".to_owned()
+        } else if name == "test_accuracy" {
             format!("test accuracy {:.2} %", 100.0 * value)
         } else {
             format!("{} {value:.6}", name.replace('_', " "))
@@ -277,38 +279,28 @@ fn list(what: ListWhat) {
     }
 }
 
-/// Every data set with its default settings.
-fn data_sets() -> [Data; 4] {
-    [
-        Data::MnistMini(Default::default()),
-        Data::Mnist(Default::default()),
-        Data::FashionMnist(Default::default()),
-        Data::Cifar10(Default::default()),
-    ]
-}
-
 fn data_list() {
-    data_sets().iter().for_each(|d| println!("{}", d.name()));
+    Data::ALL.iter().for_each(|(name, is)| println!("{name:<14} {is}"));
 }
 
 fn data(command: &DataCommand) -> Result<ExitCode> {
     match command {
         DataCommand::List => data_list(),
-        DataCommand::Info { name, data_dir } => {
-            let sets = data_sets();
-            let Some(set) = sets.iter().find(|d| d.name() == name) else {
-                let known: Vec<&str> = sets.iter().map(Data::name).collect();
-                return Err(Error::recipe(format!(
-                    "no data set {name:?}: allowed is {}",
-                    known.join(", ")
-                )));
-            };
-            let data = set.load(&DataDirs::new(data_dir.clone()))?;
-            println!("{name}: samples of {}, {} classes", data.shape, data.classes.len());
+        DataCommand::Info { name, path, data_dir } => {
+            let dirs = DataDirs::new(data_dir.clone());
+            let data = Data::named(name, path.clone())?.load(&dirs)?;
+            println!("{name}: samples of {} (channels×rows×columns)", data.shape);
             for (split, part) in [("train", &data.train), ("test", &data.test)] {
+                print!("{split:<6} {} samples", part.images.len());
                 let mut counts = vec![0usize; data.classes.len()];
                 part.labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
-                println!("{split:<6} {} samples, per class {counts:?}", part.images.len());
+                match data.classes.is_empty() {
+                    true => println!(", no labels"),
+                    false => println!(", per class {counts:?}"),
+                }
+            }
+            if !data.classes.is_empty() {
+                println!("classes {}", data.classes.join(", "));
             }
         }
     }

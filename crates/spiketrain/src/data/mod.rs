@@ -2,6 +2,8 @@
 
 pub mod cifar;
 pub mod idx;
+pub mod natural;
+pub mod png;
 
 use crate::check::Checks;
 use crate::error::{Error, Result};
@@ -63,6 +65,16 @@ pub struct Limits {
     pub n_test: Option<usize>,
 }
 
+impl Limits {
+    fn check(&self) -> Checks {
+        let mut checks = Checks::default();
+        for (field, n) in [("n_train", self.n_train), ("n_test", self.n_test)] {
+            checks.that(n != Some(0), field, 0, "a whole number above 0");
+        }
+        checks
+    }
+}
+
 /// The data sets a recipe can name: `[data.mnist]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,8 +87,13 @@ pub enum Data {
     FashionMnist(Limits),
     /// CIFAR-10 (Krizhevsky 2009), 50,000 + 10,000 of 3×32×32.
     Cifar10(Limits),
+    /// Natural images (Olshausen and Field 1996, and photographs), grey, 512×512, no labels.
+    Natural(natural::Params),
+    /// A folder of PNG images of one's own, no labels.
+    PngFolder(png::Params),
 }
 
+const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 const FASHION: [&str; 10] = [
     "T-shirt/top",
     "Trouser",
@@ -105,6 +122,45 @@ const MINI: [&[u8]; 4] = [
 ];
 
 impl Data {
+    /// Names of all data sets, with what they are.
+    pub const ALL: &'static [(&'static str, &'static str)] = &[
+        ("mnist-mini", "500 + 100 digits of every class of MNIST, bundled with the program"),
+        ("mnist", "handwritten digits, 60,000 + 10,000 grey images of 28×28"),
+        ("fashion-mnist", "articles of clothing, 60,000 + 10,000 grey images of 28×28"),
+        ("cifar10", "photographs of ten kinds of object, 50,000 + 10,000 colour images of 32×32"),
+        ("natural", "natural images, grey, 512×512, no labels"),
+        ("png-folder", "PNG images of your own, no labels"),
+    ];
+
+    /// The data set called `name` with its default settings; `path` is for data of one's own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no data set of that name, or a path is missing or superfluous.
+    pub fn named(name: &str, path: Option<PathBuf>) -> Result<Data> {
+        let with_path = |path: Option<PathBuf>| {
+            path.ok_or_else(|| Error::recipe(format!("the data set {name} needs a path")))
+        };
+        if let Some(path) = path.as_ref().filter(|_| name != "png-folder") {
+            let path = path.display();
+            return Err(Error::recipe(format!("the data set {name} takes no path, found {path}")));
+        }
+        match name {
+            "mnist-mini" => Ok(Data::MnistMini(Limits::default())),
+            "mnist" => Ok(Data::Mnist(Limits::default())),
+            "fashion-mnist" => Ok(Data::FashionMnist(Limits::default())),
+            "cifar10" => Ok(Data::Cifar10(Limits::default())),
+            "natural" => Ok(Data::Natural(natural::Params::default())),
+            "png-folder" => {
+                Ok(Data::PngFolder(png::Params { path: with_path(path)?, test_every: 0 }))
+            }
+            _ => {
+                let known: Vec<&str> = Self::ALL.iter().map(|(name, _)| *name).collect();
+                Err(Error::recipe(format!("no data set {name:?}: allowed is {}", known.join(", "))))
+            }
+        }
+    }
+
     /// Name in recipes.
     pub fn name(&self) -> &'static str {
         match self {
@@ -112,23 +168,20 @@ impl Data {
             Data::Mnist(_) => "mnist",
             Data::FashionMnist(_) => "fashion-mnist",
             Data::Cifar10(_) => "cifar10",
-        }
-    }
-
-    fn limits(&self) -> &Limits {
-        match self {
-            Data::MnistMini(l) | Data::Mnist(l) | Data::FashionMnist(l) | Data::Cifar10(l) => l,
+            Data::Natural(_) => "natural",
+            Data::PngFolder(_) => "png-folder",
         }
     }
 
     /// What is wrong with the values.
     pub fn check(&self) -> Checks {
-        let mut checks = Checks::default();
-        let l = self.limits();
-        for (field, n) in [("n_train", l.n_train), ("n_test", l.n_test)] {
-            checks.that(n != Some(0), field, 0, "a whole number above 0");
+        match self {
+            Data::MnistMini(l) | Data::Mnist(l) | Data::FashionMnist(l) | Data::Cifar10(l) => {
+                l.check()
+            }
+            Data::Natural(p) => p.check(),
+            Data::PngFolder(p) => p.check(),
         }
-        checks
     }
 
     /// Reads the data set.
@@ -137,38 +190,38 @@ impl Data {
     ///
     /// If files are missing or damaged; names file, what was expected and what was found.
     pub fn load(&self, dirs: &DataDirs) -> Result<Dataset> {
-        let digits = || (0..10).map(|d| d.to_string()).collect::<Vec<_>>();
-        let named = |names: [&str; 10]| names.map(str::to_owned).to_vec();
-        let (classes, train, test) = match self {
-            Data::MnistMini(_) => {
-                let bytes = MINI.map(<[u8]>::to_vec);
+        let root = &dirs.root;
+        match self {
+            Data::MnistMini(l) => {
                 let names = IDX_FILES.map(|n| format!("bundled {n}.gz"));
-                let (train, test) = idx_splits(&names, &bytes)?;
-                (digits(), train, test)
+                Ok(self.labelled(&DIGITS, l, idx_splits(&names, &MINI.map(<[u8]>::to_vec))?))
             }
-            Data::Mnist(_) => {
-                let (train, test) = idx_folder(&dirs.root, "mnist", &["MNIST/raw"])?;
-                (digits(), train, test)
+            Data::Mnist(l) => {
+                Ok(self.labelled(&DIGITS, l, idx_folder(root, "mnist", &["MNIST/raw"])?))
             }
-            Data::FashionMnist(_) => {
-                let (train, test) = idx_folder(&dirs.root, "fashion-mnist", &["FashionMNIST/raw"])?;
-                (named(FASHION), train, test)
+            Data::FashionMnist(l) => {
+                let splits = idx_folder(root, "fashion-mnist", &["FashionMNIST/raw"])?;
+                Ok(self.labelled(&FASHION, l, splits))
             }
-            Data::Cifar10(_) => {
-                let (train, test) = cifar_folder(&dirs.root)?;
-                (named(CIFAR), train, test)
-            }
-        };
-        let l = self.limits();
-        let (train, test) = (first(train, l.n_train), first(test, l.n_test));
-        Ok(Dataset { name: self.name().into(), shape: train.images.shape, classes, train, test })
+            Data::Cifar10(l) => Ok(self.labelled(&CIFAR, l, cifar_folder(root)?)),
+            Data::Natural(p) => p.load(root),
+            Data::PngFolder(p) => p.load(root),
+        }
+    }
+
+    fn labelled(&self, classes: &[&str], limits: &Limits, splits: (Split, Split)) -> Dataset {
+        let (train, test) = (first(splits.0, limits.n_train), first(splits.1, limits.n_test));
+        let classes = classes.iter().map(|&c| c.to_owned()).collect();
+        Dataset { name: self.name().into(), shape: train.images.shape, classes, train, test }
     }
 }
 
+/// The first `n` samples.
 fn first(split: Split, n: Option<usize>) -> Split {
     let Some(n) = n.filter(|&n| n < split.images.len()) else { return split };
     let rows: Vec<usize> = (0..n).collect();
-    Split { images: split.images.select(&rows), labels: split.labels[..n].to_vec() }
+    let labels = split.labels.into_iter().take(n).collect();
+    Split { images: split.images.select(&rows), labels }
 }
 
 fn idx_splits(names: &[String; 4], bytes: &[Vec<u8>; 4]) -> Result<(Split, Split)> {
@@ -206,6 +259,17 @@ fn folder(root: &Path, name: &str, others: &[&str]) -> Result<PathBuf> {
             "no folder with {name}: looked for {}; name the data folder with --data-dir or SPIKETRAIN_DATA",
             list.join(", ")
         ))
+    })
+}
+
+/// A file or folder of the user's own: an absolute `path`, or one below the data folder, or one
+/// below the working folder. `is_there` tells which kind is wanted, `kind` is its word.
+fn own_path(root: &Path, path: &Path, is_there: fn(&Path) -> bool, kind: &str) -> Result<PathBuf> {
+    let places = [root.join(path), path.to_path_buf()];
+    places.iter().find(|p| is_there(p)).cloned().ok_or_else(|| {
+        let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        let list = if path.is_absolute() { list[1].clone() } else { list.join(" and ") };
+        Error::data(format!("no {kind} {}: looked for {list}", path.display()))
     })
 }
 
