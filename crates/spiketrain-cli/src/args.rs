@@ -64,6 +64,29 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DataCommand,
     },
+    /// Measures how many samples a second are encoded, trained and evaluated.
+    Bench {
+        /// Methods or recipes; without one, every method. A method stands for its first recipe.
+        names: Vec<String>,
+        /// Training samples to use.
+        #[arg(long, default_value_t = 2000)]
+        samples: usize,
+        /// Numbers of threads, joined by commas; default 1 and all cores.
+        #[arg(long, value_delimiter = ',')]
+        threads: Vec<usize>,
+        /// Seconds of training, and again of evaluation, for each number of threads.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// Overrides a value of the recipes, for example `--set train.batch_size=32` (repeatable).
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Folder of the data sets; default the user's cache folder.
+        #[arg(long, env = "SPIKETRAIN_DATA")]
+        data_dir: Option<PathBuf>,
+        /// One JSON object a line on standard output.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.

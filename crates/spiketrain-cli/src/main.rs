@@ -4,6 +4,7 @@
 //! 130 interrupted (the run is saved and can be resumed).
 
 mod args;
+mod bench;
 mod observe;
 
 use args::{Args, Command, Common, DataCommand, ListWhat, RecipeArgs};
@@ -74,6 +75,11 @@ fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Data { command } => data(&command),
+        Command::Bench { names, samples, threads, seconds, set, data_dir, json } => {
+            let plan = bench::plan(samples, &threads, seconds)?;
+            bench::run(&names, &set, &DataDirs::new(data_dir), &plan, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -215,40 +221,47 @@ fn finish(run_dir: &Path, summary: &Summary, style: Style) -> Result<ExitCode> {
 }
 
 fn read_recipe(args: &RecipeArgs) -> Result<Recipe> {
-    let (name, variant) = match args.recipe.rsplit_once(':') {
-        Some((name, variant)) if !variant.contains(['/', '\\']) => (name, Some(variant)),
-        _ => (args.recipe.as_str(), None),
-    };
-    let mut recipe = if let Some(b) = BUILT_IN.iter().find(|b| b.name == name) {
-        Recipe::parse(name, b.text, variant, &args.set)?
-    } else {
-        let path = Path::new(name);
-        if !path.is_file() {
-            let known: Vec<&str> = BUILT_IN.iter().map(|b| b.name).collect();
-            return Err(Error::recipe(format!(
-                "no recipe {name:?}: neither a file nor one of {}",
-                known.join(", ")
-            )));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
-        Recipe::parse(name, &text, variant, &args.set)?
-    };
+    let mut recipe = find_recipe(&args.recipe, &args.set)?;
     if let Some(seed) = args.seed {
         recipe.seed = seed;
     }
     Ok(recipe)
 }
 
+/// The recipe called `name`, built in or a file, possibly with `:VARIANT`.
+fn find_recipe(name: &str, sets: &[String]) -> Result<Recipe> {
+    let (name, variant) = match name.rsplit_once(':') {
+        Some((name, variant)) if !variant.contains(['/', '\\']) => (name, Some(variant)),
+        _ => (name, None),
+    };
+    if let Some(b) = BUILT_IN.iter().find(|b| b.name == name) {
+        return Recipe::parse(name, b.text, variant, sets);
+    }
+    let path = Path::new(name);
+    if !path.is_file() {
+        let known: Vec<&str> = BUILT_IN.iter().map(|b| b.name).collect();
+        return Err(Error::recipe(format!(
+            "no recipe {name:?}: neither a file nor one of {}",
+            known.join(", ")
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
+    Recipe::parse(name, &text, variant, sets)
+}
+
 fn options(common: &Common, run_dir: PathBuf) -> Result<Options> {
-    let threads = common.threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-    });
+    let threads = common.threads.unwrap_or_else(n_cores);
     if threads == 0 {
         return Err(Error::recipe("--threads 0: allowed is a whole number above 0"));
     }
     let data = DataDirs::new(common.data_dir.clone());
     let cache_dir = (!common.no_cache).then(|| DataDirs::new(None).root.join("encoders"));
     Ok(Options { run_dir, data, cache_dir, threads })
+}
+
+/// Cores of the machine.
+fn n_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
 fn style(common: &Common) -> Style {

@@ -115,6 +115,28 @@ fn json_ends_with_the_figures_and_eval_agrees() {
 }
 
 #[test]
+fn bench_measures_each_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut args =
+        vec!["bench", "s2stdp", "--samples=50", "--threads=1,2", "--seconds=0", "--json"];
+    args.extend(SMALL.iter().flat_map(|set| ["--set", set]));
+    let output = spiketrain(dir.path(), &args).output().unwrap();
+    must_pass(&output);
+    let threads: Vec<u64> = text(&output.stdout)
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("one JSON object a line"))
+        .map(|row| {
+            assert!(row["throughput"]["trained_per_second"].as_f64().unwrap() > 0.0);
+            row["throughput"]["threads"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(threads, [1, 2]);
+    assert!(!dir.path().join("runs").exists(), "a benchmark writes nothing");
+    let wrong = spiketrain(dir.path(), &["bench", "no-such-method"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
 fn what_exists_is_refused_and_what_is_missing_is_said() {
     let dir = tempfile::tempdir().unwrap();
     must_pass(&train(dir.path(), "run", &[]).output().unwrap());

@@ -107,7 +107,8 @@ pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
     })
 }
 
-fn on_threads<T: Send>(n: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Does `work` on `n` threads of its own.
+pub(crate) fn on_threads<T: Send>(n: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(n)
         .build()
