@@ -20,8 +20,8 @@ fn output_raster(learner: &S2stdp, probe: &Batch<'_>) -> Result<Figure> {
     let times = probe.inputs.as_times();
     let m = learner.params.neurons_per_class;
     let name = |n: usize| {
-        let role = if learner.params.is_target(n) { "" } else { " (non-target)" };
-        format!("class {} neuron {}{role}", n / m, n % m)
+        let role = if learner.params.is_target(n) { "target" } else { "other" };
+        format!("{} · {role} {}", n / m, n % m)
     };
     let mut panels = Vec::new();
     for &row in probe.rows.iter().take(N_PANELS) {
@@ -41,7 +41,7 @@ fn output_raster(learner: &S2stdp, probe: &Batch<'_>) -> Result<Figure> {
     Ok(Figure::Raster {
         title: "Output spikes".into(),
         caption: "Each output neuron fires at most once; the class of the first spike is the \
-                  answer. The true class's neurons are highlighted."
+                  answer. Rows: class, role and place in its group; the true class is highlighted."
             .into(),
         panels,
     })

@@ -62,7 +62,10 @@ fn are_slanted(categories: &[String], slot: f64) -> bool {
 
 /// Writes category names below their bars, only every so many if there are very many.
 fn draw_categories(frame: &mut Frame, categories: &[String], slot: f64) {
-    let every = (14.0 / slot).ceil() as usize;
+    // Round steps read better than the smallest that fits.
+    let least = (22.0 / slot).ceil() as usize;
+    let round = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+    let every = round.into_iter().find(|&r| r >= least).unwrap_or(least);
     let is_slanted = are_slanted(categories, slot);
     for (i, name) in categories.iter().enumerate().step_by(every) {
         let x = frame.left + slot * (i as f64 + 0.5);
@@ -123,11 +126,11 @@ pub(in super::super) fn histogram(histogram: &Histogram) -> Option<String> {
     }
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let x = Axis::over(label, [*from, *to])?;
-    let y = Axis::over("samples", [0.0, most as f64])?.whole();
+    let y = Axis::over("count", [0.0, most as f64])?.whole();
     let median = median(histogram);
     let description = format!(
         "Distribution of {label} over {}, median {}.",
-        format::plural(n_samples, "sample", "samples"),
+        format::plural(n_samples, "value", "values"),
         format::number(median)
     );
     let mut frame = Frame::new(label, &description, x, y, 14.0);

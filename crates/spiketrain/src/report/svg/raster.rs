@@ -9,6 +9,8 @@ use std::fmt::Write;
 const MAX_SPIKES: usize = 8_000;
 /// Rows up to this many are tall enough for their names.
 const MAX_NAMED: usize = 40;
+/// Characters of a name that are shown.
+const MAX_NAME: usize = 14;
 /// Least height of a spike's tick.
 const TICK: f64 = 4.0;
 
@@ -17,7 +19,7 @@ pub(in super::super) fn raster(panel: &RasterPanel) -> String {
     let n = panel.n_neurons.max(1);
     let has_names = panel.names.len() == n && n <= MAX_NAMED;
     let row = if has_names { 15.0 } else { (200.0 / n as f64).clamp(0.4, 10.0) };
-    let longest = panel.names.iter().map(|c| c.chars().count()).max().unwrap_or(0).min(14);
+    let longest = panel.names.iter().map(|c| c.chars().count()).max().unwrap_or(0).min(MAX_NAME);
     let left = if has_names { 12.0 + 6.8 * longest as f64 } else { 12.0 };
     // Panels of very many neurons keep to a height that fits a screen.
     let (top, bottom) = (4.0, 4.0 + (row * n as f64).min(400.0));
@@ -61,7 +63,7 @@ pub(in super::super) fn raster(panel: &RasterPanel) -> String {
     if has_names {
         for (i, name) in panel.names.iter().enumerate() {
             let class = if is_highlit(i) { "tick end strong" } else { "tick end" };
-            let short: String = name.chars().take(14).collect();
+            let short: String = name.chars().take(MAX_NAME).collect();
             canvas.text((left - 6.0, at_y(i) + 0.5 * row + 4.0), class, &short);
         }
     }
