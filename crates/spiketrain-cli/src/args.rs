@@ -64,6 +64,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DataCommand,
     },
+    /// Puts runs side by side: a table, and a page with their learning curves. A recipe is trained
+    /// first; give all of them the same budget with `--set train.epochs=N`.
+    Compare {
+        /// Run folders and recipes.
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        all: ForAll,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Trains every method's quick recipe on the bundled digits and compares them.
+    Demo {
+        #[command(flatten)]
+        all: ForAll,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Measures how many samples a second are encoded, trained and evaluated.
     Bench {
         /// Methods or recipes; without one, every method. A method stands for its first recipe.
@@ -134,6 +152,23 @@ pub(crate) struct RecipeArgs {
     /// The run folder; default runs/RECIPE.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// What holds for every recipe that is trained for a comparison.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForAll {
+    /// Overrides a value of every recipe trained (repeatable).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of every recipe trained, in place of its own.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Folder for the page and the runs that are trained; default runs/compare or runs/demo.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Replaces runs that exist.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

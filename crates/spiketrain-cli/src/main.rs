@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod observe;
 
 use args::{Args, Command, Common, DataCommand, ListWhat, RecipeArgs};
@@ -75,6 +76,14 @@ fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Data { command } => data(&command),
+        Command::Compare { names, all, common } => {
+            let out = all.out.clone().unwrap_or_else(|| PathBuf::from("runs/compare"));
+            compare::run(&names, &all, &common, &out)
+        }
+        Command::Demo { all, common } => {
+            let out = all.out.clone().unwrap_or_else(|| PathBuf::from("runs/demo"));
+            compare::run(&compare::quick_recipes(), &all, &common, &out)
+        }
         Command::Bench { names, samples, threads, seconds, set, data_dir, json } => {
             let plan = bench::plan(samples, &threads, seconds)?;
             bench::run(&names, &set, &DataDirs::new(data_dir), &plan, json)?;
@@ -105,18 +114,9 @@ fn train(
     force: bool,
 ) -> Result<ExitCode> {
     let mut recipe = read_recipe(args)?;
-    let run_dir = args.out.clone().unwrap_or_else(|| {
-        PathBuf::from("runs").join(args.recipe.replace([':', '/', '\\'], "-").replace(".toml", ""))
-    });
-    if run_dir.exists() {
-        if !force {
-            return Err(Error::recipe(format!(
-                "the run folder {} exists; use --force to replace it, --out to name another, or `spiketrain resume` to go on with it",
-                run_dir.display()
-            )));
-        }
-        remove_run(&run_dir)?;
-    }
+    let run_dir =
+        args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(folder_name(&args.recipe)));
+    make_room(&run_dir, force)?;
     let style = style(common);
     let Some(folds) = folds else {
         let options = options(common, run_dir)?;
@@ -151,6 +151,25 @@ fn train(
         println!("{} folds: {:.2} ± {:.2} % (population deviation)", n, 100.0 * mean, 100.0 * std);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of a recipe's run: its name without what a file system might not take.
+fn folder_name(recipe: &str) -> String {
+    recipe.replace([':', '/', '\\'], "-").replace(".toml", "")
+}
+
+/// Sees to it that there is no folder `run_dir`: an older run goes only by force.
+fn make_room(run_dir: &Path, force: bool) -> Result<()> {
+    if !run_dir.exists() {
+        return Ok(());
+    }
+    if !force {
+        return Err(Error::recipe(format!(
+            "the run folder {} exists; use --force to replace it, --out to name another, or `spiketrain resume` to go on with it",
+            run_dir.display()
+        )));
+    }
+    remove_run(run_dir)
 }
 
 /// Removes a run folder, but only one that holds nothing but runs.

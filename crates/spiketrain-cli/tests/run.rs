@@ -115,6 +115,28 @@ fn json_ends_with_the_figures_and_eval_agrees() {
 }
 
 #[test]
+fn compare_trains_recipes_and_reads_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    must_pass(&train(dir.path(), "old", &[]).output().unwrap());
+    let mut args = vec!["compare", "old", "s2stdp-digits", "--out=both", "--no-cache", "--json"];
+    args.extend(SMALL.iter().flat_map(|set| ["--set", set]));
+    let output = spiketrain(dir.path(), &args).output().unwrap();
+    must_pass(&output);
+    let stdout = text(&output.stdout);
+    let last: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let runs = last["runs"].as_array().unwrap();
+    let names: Vec<&str> = runs.iter().map(|r| r["run"].as_str().unwrap()).collect();
+    assert_eq!(names, ["old", "s2stdp-digits"]);
+    assert!(runs.iter().all(|r| r["figure"] == "accuracy"));
+    assert_eq!(runs[0]["n_presented"], runs[1]["n_presented"], "the same budget");
+    assert_eq!(runs[0]["value"], runs[1]["value"], "the same recipe");
+    let page = std::fs::read_to_string(dir.path().join("both/compare.html")).unwrap();
+    assert!(page.contains("Accuracy over seconds of training") && !page.contains("<script"));
+    let again = spiketrain(dir.path(), &args).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "a run that exists is not replaced unasked");
+}
+
+#[test]
 fn bench_measures_each_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
     let mut args =

@@ -10,6 +10,7 @@
 //! # Ok::<(), spiketrain::Error>(())
 //! ```
 
+pub mod compare;
 mod competition;
 mod confusion;
 mod drawing;
@@ -33,6 +34,8 @@ use std::path::{Path, PathBuf};
 const LOG_FILE: &str = "events.jsonl";
 /// Name of the page in a run folder.
 const PAGE_FILE: &str = "report.html";
+/// Name of the page that compares runs.
+const COMPARISON_FILE: &str = "compare.html";
 
 /// The page of the run that `events` tell of.
 ///
@@ -53,8 +56,12 @@ pub fn render(events: &[Event]) -> Result<String> {
 pub fn write(run_dir: &Path) -> Result<PathBuf> {
     let log = run_dir.join(LOG_FILE);
     let html = render(&read_log(&log)?).map_err(|e| e.context(log.display()))?;
-    let page = run_dir.join(PAGE_FILE);
-    let fail = |e: std::io::Error| Error::io("writing", &page, e);
+    write_page(&run_dir.join(PAGE_FILE), &html)
+}
+
+/// Writes `html` to `page`, as a whole or not at all, and returns the path.
+fn write_page(page: &Path, html: &str) -> Result<PathBuf> {
+    let fail = |e: std::io::Error| Error::io("writing", page, e);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".report-").suffix(".html");
     // A temporary file is private; the finished page is as readable as any other file.
@@ -63,9 +70,10 @@ pub fn write(run_dir: &Path) -> Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(run_dir).map_err(fail)?;
+    let folder = page.parent().unwrap_or(Path::new("."));
+    let mut file = builder.tempfile_in(folder).map_err(fail)?;
     file.write_all(html.as_bytes()).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
-    file.persist(&page).map_err(|e| fail(e.error))?;
-    Ok(page)
+    file.persist(page).map_err(|e| fail(e.error))?;
+    Ok(page.to_owned())
 }

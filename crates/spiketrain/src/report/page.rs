@@ -8,19 +8,31 @@ use crate::error::{Error, ErrorKind, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
-const TEMPLATE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("style.css");
+const TEMPLATES: [(&str, &str); 3] = [
+    ("drawings.html", include_str!("drawings.html")),
+    ("page.html", include_str!("page.html")),
+    ("compare.html", include_str!("compare.html")),
+];
+/// The style sheet of every page.
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// The page of a run.
 pub(super) fn render(run: &Run<'_>) -> Result<String> {
+    fill("page.html", page(run))
+}
+
+/// The template `name` filled in.
+pub(super) fn fill(name: &str, values: Value) -> Result<String> {
     let mut env = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.expect("the usual delimiters are well formed"));
-    // The name's ending makes the engine escape every value.
-    env.add_template("page.html", TEMPLATE).expect("the template is well formed");
-    let template = env.get_template("page.html").expect("the template was added");
+    // The names' ending makes the engine escape every value.
+    for (name, text) in TEMPLATES {
+        env.add_template(name, text).expect("the template is well formed");
+    }
+    let template = env.get_template(name).expect("the template was added");
     template
-        .render(page(run))
+        .render(values)
         .map_err(|e| Error::new(ErrorKind::Io, "the report's page cannot be made").with_source(e))
 }
 
