@@ -1,11 +1,147 @@
 //! CIFAR-10's binary format: records of a label byte and 3,072 pixel bytes (red, green, blue
-//! planes of 32×32). A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+//! planes of 32×32), in five training files and one test file; plain, each packed with xz, or
+//! together in the official archive. A. Krizhevsky, "Learning Multiple Layers of Features from
+//! Tiny Images", 2009.
 
+use super::Split;
 use crate::error::{Error, Result};
 use crate::spikes::{Images, Shape};
+use rayon::prelude::*;
+use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// Names of the classes in label order.
+pub(super) const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// Training files in order, then the test file.
+const FILES: [&str; 6] = [
+    "data_batch_1.bin",
+    "data_batch_2.bin",
+    "data_batch_3.bin",
+    "data_batch_4.bin",
+    "data_batch_5.bin",
+    "test_batch.bin",
+];
+
+/// The official archive of these files.
+pub(super) const ARCHIVE: &str = "cifar-10-binary.tar.gz";
 
 /// Bytes of one record.
 const RECORD: usize = 3073;
+
+/// Largest unpacked file accepted, in bytes; the official ones have 30,730,000.
+const MAX_BYTES: u64 = 1 << 26;
+
+/// Largest dictionary an xz file may ask for, in bytes; that of `xz -9`.
+const MAX_DICTIONARY: usize = 1 << 26;
+
+/// Reads training and test split from below the data folder `root`.
+///
+/// In the folders `cifar10` and `cifar-10-batches-bin` each file is looked for as it is and with
+/// `.xz`; if none of them is there, the archive is looked for in `cifar10` and in `root` itself.
+///
+/// # Errors
+///
+/// If files are missing or damaged; names file, what was expected and what was found.
+pub(super) fn load(root: &Path) -> Result<(Split, Split)> {
+    let folders = ["cifar10", "cifar-10-batches-bin"].map(|f| root.join(f));
+    let archives = [folders[0].join(ARCHIVE), root.join(ARCHIVE)];
+    if let Some(folder) = folders.iter().find(|f| FILES.iter().any(|n| find(f, n).is_some())) {
+        return read_folder(folder);
+    }
+    if let Some(path) = archives.iter().find(|p| p.is_file()) {
+        let file = std::fs::File::open(path).map_err(|e| Error::io("reading", path, e))?;
+        return read_archive(&path.display().to_string(), std::io::BufReader::new(file));
+    }
+    let folder = super::folder(root, "cifar10", &["cifar-10-batches-bin"])?;
+    Err(missing(&folder.join(FILES[0])))
+}
+
+fn missing(path: &Path) -> Error {
+    let path = path.display();
+    Error::data(format!("{path} is missing (nor is it there with .xz, nor is {ARCHIVE})"))
+}
+
+/// The file `name` of `folder`, plain or packed.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    [folder.join(name), folder.join(format!("{name}.xz"))].into_iter().find(|p| p.is_file())
+}
+
+fn read_folder(folder: &Path) -> Result<(Split, Split)> {
+    let read = |name: &&str| -> Result<(String, Vec<u8>)> {
+        let path = find(folder, name).ok_or_else(|| missing(&folder.join(name)))?;
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
+        let is_packed = path.extension().is_some_and(|e| e == "xz");
+        let name = path.display().to_string();
+        let bytes = if is_packed { unpack_xz(&name, bytes)? } else { bytes };
+        Ok((name, bytes))
+    };
+    let files: Vec<Result<(String, Vec<u8>)>> = FILES.par_iter().map(read).collect();
+    splits(files.into_iter().collect::<Result<_>>()?)
+}
+
+/// Reads the official archive, a tar file in gzip. `name` stands in messages.
+///
+/// # Errors
+///
+/// If the archive is damaged or lacks one of the six files.
+pub fn read_archive(name: &str, bytes: impl Read) -> Result<(Split, Split)> {
+    let damaged = |e: std::io::Error| {
+        Error::data(format!("{name}: damaged or truncated archive: {e}")).with_source(e)
+    };
+    let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(bytes));
+    let mut files = FILES.map(|_| None);
+    for entry in archive.entries().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let path = entry.path().map_err(damaged)?.into_owned();
+        let Some(i) = FILES.iter().position(|f| path.file_name().is_some_and(|n| n == *f)) else {
+            continue;
+        };
+        let member = format!("{name}: {}", path.display());
+        files[i] = Some((member.clone(), read_all(&member, entry, "archive")?));
+    }
+    let files = files.into_iter().zip(FILES).map(|(file, expected)| {
+        file.ok_or_else(|| Error::data(format!("{name}: expected {expected}, found no such file")))
+    });
+    splits(files.collect::<Result<_>>()?)
+}
+
+/// Unpacks an xz file, filters included. `name` stands in messages.
+fn unpack_xz(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let decoder = xz4rust::XzDecoder::in_heap_with_alloc_dict_size(1 << 16, MAX_DICTIONARY);
+    let chunk = NonZeroUsize::new(1 << 16).expect("not zero");
+    let bytes = Cursor::new(bytes);
+    let reader = xz4rust::XzReader::new_with_buffer_size_and_decoder(bytes, chunk, decoder);
+    read_all(name, reader, "xz file")
+}
+
+/// All bytes of a packed file of a sensible size.
+fn read_all(name: &str, reader: impl Read, kind: &str) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    reader.take(MAX_BYTES + 1).read_to_end(&mut out).map_err(|e| {
+        Error::data(format!("{name}: damaged or truncated {kind}: {e}")).with_source(e)
+    })?;
+    if out.len() as u64 > MAX_BYTES {
+        return Err(Error::data(format!("{name}: expected at most {MAX_BYTES} bytes, found more")));
+    }
+    Ok(out)
+}
+
+/// The splits from the six files' names and bytes.
+fn splits(files: Vec<(String, Vec<u8>)>) -> Result<(Split, Split)> {
+    let join = |files: &[(String, Vec<u8>)]| -> Result<Split> {
+        let n_bytes = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let (mut pixels, mut labels) = (Vec::with_capacity(n_bytes), Vec::new());
+        for (name, bytes) in files {
+            read_records(name, bytes, &mut pixels, &mut labels)?;
+        }
+        Ok(Split { images: images(pixels), labels })
+    };
+    let (train, test) = files.split_at(5);
+    Ok((join(train)?, join(test)?))
+}
 
 /// Appends the records of one file to `pixels` and `labels`. `name` stands in messages.
 ///
@@ -43,11 +179,41 @@ pub fn images(pixels: Vec<u8>) -> Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    /// A file of one record, the label 7 and all its pixels 7, as packed by
+    /// `xz --delta=dist=1 --delta=dist=32 --lzma2=dict=4MiB`.
+    #[rustfmt::skip]
+    const PACKED: &[u8] = &[
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x03, 0x02, 0x03, 0x01,
+        0x00, 0x03, 0x01, 0x1f, 0x21, 0x01, 0x14, 0x00, 0x4c, 0xbe, 0x8d, 0x87, 0xe0, 0x0c, 0x00, 0x00,
+        0x1c, 0x5d, 0x00, 0x03, 0x80, 0x3a, 0x31, 0x23, 0x47, 0xfb, 0x44, 0x1a, 0xbf, 0x2f, 0x7e, 0x8e,
+        0xf6, 0xaa, 0xe4, 0x9f, 0x54, 0x17, 0x43, 0xdc, 0x1e, 0x21, 0xd9, 0x8d, 0x2e, 0x60, 0x00, 0x00,
+        0x59, 0xbd, 0x88, 0x74, 0x2b, 0x91, 0x03, 0xf6, 0x00, 0x01, 0x3c, 0x81, 0x18, 0x00, 0x00, 0x00,
+        0x59, 0xf5, 0xc6, 0xa9, 0xb1, 0xc4, 0x67, 0xfb, 0x02, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a,
+    ];
+
+    fn record(label: u8) -> Vec<u8> {
+        vec![label; RECORD]
+    }
+
+    fn archive(names: &[&str]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (i, name) in names.iter().enumerate() {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(RECORD as u64);
+            header.set_mode(0o644);
+            let path = format!("cifar-10-batches-bin/{name}");
+            tar.append_data(&mut header, path, record(i as u8).as_slice()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
 
     #[test]
     fn records_are_split_and_checked() {
-        let mut bytes = vec![7u8; RECORD];
-        bytes.extend(vec![2u8; RECORD]);
+        let mut bytes = record(7);
+        bytes.extend(record(2));
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         read_records("a.bin", &bytes, &mut pixels, &mut labels).unwrap();
         assert_eq!((labels.as_slice(), images(pixels).len()), ([7, 2].as_slice(), 2));
@@ -57,5 +223,65 @@ mod tests {
         assert_eq!(message(&bytes[..5]), "a.bin: 5 bytes, expected a multiple of 3073");
         bytes[RECORD] = 10;
         assert_eq!(message(&bytes), "a.bin: label 1 is 10, expected 0 to 9");
+    }
+
+    #[test]
+    fn plain_packed_and_in_the_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("cifar10");
+        let message = || load(dir.path()).unwrap_err().to_string();
+        assert!(message().contains("no folder with cifar10"), "{}", message());
+        std::fs::create_dir(&folder).unwrap();
+        assert!(message().contains("data_batch_1.bin is missing"), "{}", message());
+        let labels = || load(dir.path()).map(|(train, test)| (train.labels, test.labels));
+        std::fs::write(folder.join(ARCHIVE), archive(&FILES)).unwrap();
+        assert_eq!(labels().unwrap(), (vec![0, 1, 2, 3, 4], vec![5]));
+        for name in &FILES[..5] {
+            std::fs::write(folder.join(name), record(1)).unwrap();
+        }
+        assert!(message().contains("test_batch.bin is missing"), "{}", message());
+        std::fs::write(folder.join("test_batch.bin.xz"), PACKED).unwrap();
+        assert_eq!(labels().unwrap(), (vec![1; 5], vec![7]));
+        assert_eq!(unpack_xz("x", PACKED.to_vec()).unwrap(), record(7));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_archive_is_named() {
+        let message = |b: &[u8]| read_archive("c.tar.gz", b).unwrap_err().to_string();
+        let error = message(&archive(&FILES[..5]));
+        assert_eq!(error, "c.tar.gz: expected test_batch.bin, found no such file");
+        let whole = archive(&FILES);
+        let error = message(&whole[..whole.len() - 30]);
+        assert!(error.contains("damaged or truncated archive"), "{error}");
+        let error = unpack_xz("t.xz", PACKED[..60].to_vec()).unwrap_err().to_string();
+        assert!(error.starts_with("t.xz: damaged or truncated xz file"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_records("x", &bytes, &mut Vec::new(), &mut Vec::new());
+            let _ = read_archive("x", bytes.as_slice());
+            let _ = unpack_xz("x", bytes);
+        }
+
+        #[test]
+        fn no_mutation_makes_it_panic(at: prop::sample::Index, byte: u8, cut in 0usize..200) {
+            for whole in [archive(&FILES[..2]), PACKED.to_vec()] {
+                let mut bytes = whole;
+                let n = bytes.len();
+                bytes[at.index(n)] = byte;
+                bytes.truncate(n - cut.min(n));
+                let _ = read_archive("x", bytes.as_slice());
+                let _ = unpack_xz("x", bytes);
+            }
+        }
+
+        #[test]
+        fn no_tar_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1600)) {
+            let mut gz = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut gz, &bytes).unwrap();
+            let _ = read_archive("x", gz.finish().unwrap().as_slice());
+        }
     }
 }

@@ -3,12 +3,73 @@
 //! A big-endian header (magic number, one extent per dimension), then the bytes. Magic 2051 is
 //! images `[n, height, width]`, 2049 labels `[n]`.
 
+use super::Split;
 use crate::error::{Error, Result};
 use crate::spikes::{Images, Shape};
 use std::io::Read;
+use std::path::Path;
 
-/// Largest unpacked file accepted, in bytes; MNIST's training images are 47 MB.
+/// Most values accepted in one file; MNIST's training images have 47 million.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// The four files of a data set.
+const FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
+
+const BUNDLED: [&[u8]; 4] = [
+    include_bytes!("bundled/train-images-idx3-ubyte.gz"),
+    include_bytes!("bundled/train-labels-idx1-ubyte.gz"),
+    include_bytes!("bundled/t10k-images-idx3-ubyte.gz"),
+    include_bytes!("bundled/t10k-labels-idx1-ubyte.gz"),
+];
+
+/// The digits bundled with the program: training and test split.
+///
+/// # Errors
+///
+/// None, unless the program itself is damaged.
+pub fn bundled() -> Result<(Split, Split)> {
+    splits(&FILES.map(|n| format!("bundled {n}.gz")), &BUNDLED)
+}
+
+/// Reads training and test split of ten classes from the four files in `folder`, each with or
+/// without `.gz`.
+///
+/// # Errors
+///
+/// If a file is missing or damaged, or the files do not fit each other.
+pub fn read_folder(folder: &Path) -> Result<(Split, Split)> {
+    let mut names = [const { String::new() }; 4];
+    let mut bytes = [const { Vec::new() }; 4];
+    for (i, file) in FILES.iter().enumerate() {
+        let paths = [folder.join(format!("{file}.gz")), folder.join(file)];
+        let Some(path) = paths.iter().find(|p| p.is_file()) else {
+            return Err(Error::data(format!(
+                "{} is missing (nor is it there without .gz)",
+                paths[0].display()
+            )));
+        };
+        names[i] = path.display().to_string();
+        bytes[i] = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+    }
+    splits(&names, &bytes.each_ref().map(Vec::as_slice))
+}
+
+fn splits(names: &[String; 4], bytes: &[&[u8]; 4]) -> Result<(Split, Split)> {
+    let split = |i: usize| -> Result<Split> {
+        let images = read_images(&names[i], bytes[i])?;
+        let labels = read_labels(&names[i + 1], bytes[i + 1], 10)?;
+        super::check_counts(&names[i], images.len(), &names[i + 1], labels.len())?;
+        Ok(Split { images, labels })
+    };
+    let (train, test) = (split(0)?, split(2)?);
+    super::check_shapes(&names[0], train.images.shape, &names[2], test.images.shape)?;
+    Ok((train, test))
+}
 
 /// Reads an image file. `name` stands in messages.
 ///
@@ -19,7 +80,10 @@ pub fn read_images(name: &str, bytes: &[u8]) -> Result<Images> {
     let (extents, pixels) = read(name, bytes, 2051, 3)?;
     let shape = Shape::new(1, extents[1], extents[2]);
     if shape.len() == 0 {
-        return Err(Error::data(format!("{name}: images of {}×{} pixels", extents[1], extents[2])));
+        return Err(Error::data(format!(
+            "{name}: images of {}×{} pixels, expected at least one",
+            extents[1], extents[2]
+        )));
     }
     Ok(Images::from_bytes(shape, pixels))
 }
@@ -41,41 +105,43 @@ pub fn read_labels(name: &str, bytes: &[u8], n_classes: usize) -> Result<Vec<u16
     Ok(labels.into_iter().map(u16::from).collect())
 }
 
-/// The file's content, unpacked if it is gzip.
-fn unpack(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes.to_vec());
-    }
-    let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes).take(MAX_BYTES).read_to_end(&mut out).map_err(
-        |e| Error::data(format!("{name}: damaged or truncated gzip: {e}")).with_source(e),
-    )?;
-    Ok(out)
-}
-
+/// Extents and values of an IDX file with that magic number and that many extents.
 fn read(name: &str, bytes: &[u8], magic: u32, n_extents: usize) -> Result<(Vec<usize>, Vec<u8>)> {
-    let mut bytes = unpack(name, bytes)?;
-    let head = 4 + 4 * n_extents;
-    if bytes.len() < head {
-        return Err(Error::data(format!(
-            "{name}: {} bytes, expected a header of {head}",
-            bytes.len()
-        )));
+    let mut plain: Box<dyn Read> = match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        false => Box::new(bytes),
+    };
+    let mut take = |n: u64| {
+        let mut out = Vec::new();
+        plain.by_ref().take(n).read_to_end(&mut out).map(|_| out).map_err(|e| {
+            Error::data(format!("{name}: damaged or truncated gzip: {e}")).with_source(e)
+        })
+    };
+    let head = take(4 + 4 * n_extents as u64)?;
+    let word = |i: usize| {
+        let bytes = head.get(4 * i..4 * i + 4)?;
+        Some(u32::from_be_bytes(bytes.try_into().expect("4 bytes")))
+    };
+    if let Some(found) = word(0).filter(|&w| w != magic) {
+        return Err(Error::data(format!("{name}: magic number {found}, expected {magic}")));
     }
-    let word = |i: usize| u32::from_be_bytes(bytes[4 * i..4 * i + 4].try_into().expect("4 bytes"));
-    if word(0) != magic {
-        return Err(Error::data(format!("{name}: magic number {}, expected {magic}", word(0))));
-    }
-    let extents: Vec<usize> = (1..=n_extents).map(|i| word(i) as usize).collect();
-    let expected = extents.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
-    let found = bytes.len() - head;
+    let extents: Option<Vec<usize>> = (1..=n_extents).map(|i| Some(word(i)? as usize)).collect();
+    let Some(extents) = extents else {
+        let (found, expected) = (head.len(), 4 + 4 * n_extents);
+        return Err(Error::data(format!("{name}: {found} bytes, expected a header of {expected}")));
+    };
+    let expected = extents.iter().try_fold(1u64, |a, &b| a.checked_mul(b as u64));
+    // One byte more than promised shows that there are too many; none is read that was not promised.
+    let values = take(expected.unwrap_or(u64::MAX).saturating_add(1).min(MAX_BYTES + 1))?;
+    let found = values.len() as u64;
     if expected != Some(found) {
+        let more = if expected.is_some_and(|e| found > e) { "more than " } else { "" };
+        let found = if more.is_empty() { found } else { found - 1 };
         return Err(Error::data(format!(
-            "{name}: the header promises {extents:?} values, found {found} bytes after it"
+            "{name}: the header promises {extents:?} values, found {more}{found} bytes after it"
         )));
     }
-    bytes.drain(..head);
-    Ok((extents, bytes))
+    Ok((extents, values))
 }
 
 #[cfg(test)]
@@ -115,10 +181,20 @@ mod tests {
         assert_eq!(short, "f.gz: the header promises [3, 1, 1] values, found 2 bytes after it");
         let whole = gzip(&file(2051, &[2, 1, 2], &[1, 2, 3, 4]));
         assert!(message(&whole[..whole.len() - 9]).contains("truncated gzip"));
+        let long = message(&file(2051, &[1, 1, 1], &[1, 2, 3]));
+        assert!(long.ends_with("found more than 1 bytes after it"), "{long}");
         let huge = message(&file(2051, &[u32::MAX, u32::MAX, u32::MAX], &[]));
         assert!(huge.contains("promises"), "{huge}");
         let label = read_labels("l", &file(2049, &[2], &[0, 10]), 10).unwrap_err().to_string();
         assert_eq!(label, "l: label 1 is 10, expected 0 to 9");
+    }
+
+    #[test]
+    fn counts_that_differ_are_an_error() {
+        let mut bytes = BUNDLED;
+        bytes[1] = bytes[3];
+        let message = splits(&FILES.map(str::to_owned), &bytes).unwrap_err().to_string();
+        assert!(message.contains("holds 5000 images") && message.contains("1000 labels"));
     }
 
     proptest! {

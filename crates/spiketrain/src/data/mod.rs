@@ -1,8 +1,10 @@
 //! Data sets: files in, [`Dataset`] out. One file per format.
 
+pub mod arrays;
 pub mod cifar;
 pub mod idx;
 pub mod natural;
+mod npy;
 pub mod png;
 
 use crate::check::Checks;
@@ -79,6 +81,8 @@ impl Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Data {
+    /// Arrays of one's own in NumPy's formats.
+    Arrays(arrays::Params),
     /// 500 training and 100 test digits of every class of MNIST, bundled with the program.
     MnistMini(Limits),
     /// MNIST handwritten digits (LeCun, Cortes, Burges), 60,000 + 10,000 of 28×28.
@@ -106,21 +110,6 @@ const FASHION: [&str; 10] = [
     "Bag",
     "Ankle boot",
 ];
-const CIFAR: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-const IDX_FILES: [&str; 4] = [
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-];
-const MINI: [&[u8]; 4] = [
-    include_bytes!("bundled/train-images-idx3-ubyte.gz"),
-    include_bytes!("bundled/train-labels-idx1-ubyte.gz"),
-    include_bytes!("bundled/t10k-images-idx3-ubyte.gz"),
-    include_bytes!("bundled/t10k-labels-idx1-ubyte.gz"),
-];
-
 impl Data {
     /// Names of all data sets, with what they are.
     pub const ALL: &'static [(&'static str, &'static str)] = &[
@@ -130,6 +119,7 @@ impl Data {
         ("cifar10", "photographs of ten kinds of object, 50,000 + 10,000 colour images of 32×32"),
         ("natural", "natural images, grey, 512×512, no labels"),
         ("png-folder", "PNG images of your own, no labels"),
+        ("arrays", "NumPy arrays of your own (.npz, .npy), with or without labels"),
     ];
 
     /// The data set called `name` with its default settings; `path` is for data of one's own.
@@ -141,11 +131,12 @@ impl Data {
         let with_path = |path: Option<PathBuf>| {
             path.ok_or_else(|| Error::recipe(format!("the data set {name} needs a path")))
         };
-        if let Some(path) = path.as_ref().filter(|_| name != "png-folder") {
+        if let Some(path) = path.as_ref().filter(|_| !matches!(name, "arrays" | "png-folder")) {
             let path = path.display();
             return Err(Error::recipe(format!("the data set {name} takes no path, found {path}")));
         }
         match name {
+            "arrays" => Ok(Data::Arrays(arrays::Params::of(with_path(path)?))),
             "mnist-mini" => Ok(Data::MnistMini(Limits::default())),
             "mnist" => Ok(Data::Mnist(Limits::default())),
             "fashion-mnist" => Ok(Data::FashionMnist(Limits::default())),
@@ -164,6 +155,7 @@ impl Data {
     /// Name in recipes.
     pub fn name(&self) -> &'static str {
         match self {
+            Data::Arrays(_) => "arrays",
             Data::MnistMini(_) => "mnist-mini",
             Data::Mnist(_) => "mnist",
             Data::FashionMnist(_) => "fashion-mnist",
@@ -179,6 +171,7 @@ impl Data {
             Data::MnistMini(l) | Data::Mnist(l) | Data::FashionMnist(l) | Data::Cifar10(l) => {
                 l.check()
             }
+            Data::Arrays(p) => p.check(),
             Data::Natural(p) => p.check(),
             Data::PngFolder(p) => p.check(),
         }
@@ -192,18 +185,17 @@ impl Data {
     pub fn load(&self, dirs: &DataDirs) -> Result<Dataset> {
         let root = &dirs.root;
         match self {
-            Data::MnistMini(l) => {
-                let names = IDX_FILES.map(|n| format!("bundled {n}.gz"));
-                Ok(self.labelled(&DIGITS, l, idx_splits(&names, &MINI.map(<[u8]>::to_vec))?))
-            }
+            Data::Arrays(p) => p.load(root),
+            Data::MnistMini(l) => Ok(self.labelled(&DIGITS, l, idx::bundled()?)),
             Data::Mnist(l) => {
-                Ok(self.labelled(&DIGITS, l, idx_folder(root, "mnist", &["MNIST/raw"])?))
+                let folder = folder(root, "mnist", &["MNIST/raw"])?;
+                Ok(self.labelled(&DIGITS, l, idx::read_folder(&folder)?))
             }
             Data::FashionMnist(l) => {
-                let splits = idx_folder(root, "fashion-mnist", &["FashionMNIST/raw"])?;
-                Ok(self.labelled(&FASHION, l, splits))
+                let folder = folder(root, "fashion-mnist", &["FashionMNIST/raw"])?;
+                Ok(self.labelled(&FASHION, l, idx::read_folder(&folder)?))
             }
-            Data::Cifar10(l) => Ok(self.labelled(&CIFAR, l, cifar_folder(root)?)),
+            Data::Cifar10(l) => Ok(self.labelled(&cifar::CLASSES, l, cifar::load(root)?)),
             Data::Natural(p) => p.load(root),
             Data::PngFolder(p) => p.load(root),
         }
@@ -224,29 +216,24 @@ fn first(split: Split, n: Option<usize>) -> Split {
     Split { images: split.images.select(&rows), labels }
 }
 
-fn idx_splits(names: &[String; 4], bytes: &[Vec<u8>; 4]) -> Result<(Split, Split)> {
-    let split = |i: usize| -> Result<Split> {
-        let images = idx::read_images(&names[i], &bytes[i])?;
-        let labels = idx::read_labels(&names[i + 1], &bytes[i + 1], 10)?;
-        if images.len() != labels.len() {
-            return Err(Error::data(format!(
-                "{} holds {} images, {} holds {} labels",
-                names[i],
-                images.len(),
-                names[i + 1],
-                labels.len()
-            )));
-        }
-        Ok(Split { images, labels })
-    };
-    let (train, test) = (split(0)?, split(2)?);
-    if train.images.shape != test.images.shape {
-        return Err(Error::data(format!(
-            "{} holds {} images, {} holds {} images",
-            names[0], train.images.shape, names[2], test.images.shape
-        )));
+/// As many labels as images.
+fn check_counts(images: &str, n_images: usize, labels: &str, n_labels: usize) -> Result<()> {
+    if n_images == n_labels {
+        return Ok(());
     }
-    Ok((train, test))
+    Err(Error::data(format!(
+        "{images} holds {n_images} images, {labels} holds {n_labels} labels; expected as many"
+    )))
+}
+
+/// Training and test images of one shape.
+fn check_shapes(train: &str, found: Shape, test: &str, other: Shape) -> Result<()> {
+    if found == other {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "{train} holds images of {found}, {test} of {other}; expected one shape"
+    )))
 }
 
 /// The first of the usual folders that exists.
@@ -271,45 +258,6 @@ fn own_path(root: &Path, path: &Path, is_there: fn(&Path) -> bool, kind: &str) -
         let list = if path.is_absolute() { list[1].clone() } else { list.join(" and ") };
         Error::data(format!("no {kind} {}: looked for {list}", path.display()))
     })
-}
-
-fn idx_folder(root: &Path, name: &str, others: &[&str]) -> Result<(Split, Split)> {
-    let folder = folder(root, name, others)?;
-    let mut names = [const { String::new() }; 4];
-    let mut bytes = [const { Vec::new() }; 4];
-    for (i, file) in IDX_FILES.iter().enumerate() {
-        let paths = [folder.join(format!("{file}.gz")), folder.join(file)];
-        let Some(path) = paths.iter().find(|p| p.is_file()) else {
-            return Err(Error::data(format!(
-                "{} is missing (nor is it there without .gz)",
-                paths[0].display()
-            )));
-        };
-        names[i] = path.display().to_string();
-        bytes[i] = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
-    }
-    idx_splits(&names, &bytes)
-}
-
-fn cifar_folder(root: &Path) -> Result<(Split, Split)> {
-    let folder = folder(root, "cifar10", &["cifar-10-batches-bin"])?;
-    let read = |files: &[String]| -> Result<Split> {
-        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for file in files {
-            let path = folder.join(file);
-            if !path.is_file() {
-                return Err(Error::data(format!(
-                    "{} is missing (a file ending in .xz is unpacked with `xz -dk`)",
-                    path.display()
-                )));
-            }
-            let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
-            cifar::read_records(&path.display().to_string(), &bytes, &mut pixels, &mut labels)?;
-        }
-        Ok(Split { images: cifar::images(pixels), labels })
-    };
-    let train: Vec<String> = (1..=5).map(|i| format!("data_batch_{i}.bin")).collect();
-    Ok((read(&train)?, read(&["test_batch.bin".into()])?))
 }
 
 #[cfg(test)]
@@ -341,14 +289,5 @@ mod tests {
         assert!(missing.contains("train-images-idx3-ubyte.gz is missing"), "{missing}");
         std::fs::create_dir(dir.path().join("cifar10")).unwrap();
         assert!(message(Data::Cifar10(Limits::default())).contains("data_batch_1.bin is missing"));
-    }
-
-    #[test]
-    fn counts_that_differ_are_an_error() {
-        let names = IDX_FILES.map(str::to_owned);
-        let mut bytes = MINI.map(<[u8]>::to_vec);
-        bytes[1] = bytes[3].clone();
-        let message = idx_splits(&names, &bytes).unwrap_err().to_string();
-        assert!(message.contains("holds 5000 images") && message.contains("1000 labels"));
     }
 }
