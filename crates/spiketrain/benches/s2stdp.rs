@@ -1,7 +1,7 @@
 //! Training and prediction of the first-spike layer, at the size of STDP-CSNN features of
 //! 28×28 images: 4,608 inputs of which about 1,400 spike. Ids: inputs × neurons – spikes.
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput};
 use spiketrain::learner::{Batch, Ctx, Learner, Task};
 use spiketrain::methods::s2stdp::{Params, Regulation, Rule, S2stdp};
 use spiketrain::{Inputs, Notation, Seed, Shape, Times};
@@ -85,5 +85,8 @@ fn s2stdp(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, s2stdp);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    s2stdp(&mut criterion);
+    criterion.final_summary();
+}
