@@ -3,10 +3,14 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 a bug or the operating system, 2 usage, recipe or run folder, 3 data, \
+4 diverged, 130 interrupted (the run is saved and can be resumed).";
+
 /// Trains spiking neural networks with published rules: one loop, one data path, one set of
 /// metrics, the same bytes on any number of threads.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
