@@ -141,6 +141,7 @@ pub struct Times {
     offsets: Vec<usize>,
     neurons: Vec<u16>,
     times: Vec<f32>,
+    targets: Option<Box<Times>>,
 }
 
 /// One sample's events.
@@ -182,7 +183,8 @@ impl Times {
                 shape.len()
             )));
         }
-        Ok(Self { shape, offsets: vec![0], neurons: Vec::new(), times: Vec::new() })
+        let (neurons, times) = (Vec::new(), Vec::new());
+        Ok(Self { shape, offsets: vec![0], neurons, times, targets: None })
     }
 
     /// Appends a sample given as a dense vector of times; what is not below `silent_from` is no
@@ -211,9 +213,28 @@ impl Times {
         self.offsets.push(self.neurons.len());
     }
 
-    /// Appends all samples of `other`.
+    /// The same samples, of which a network that reconstructs should give `targets`: the samples
+    /// before noise was added.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one target of the same shape per sample.
+    #[must_use]
+    pub fn with_targets(mut self, targets: Times) -> Self {
+        assert_eq!((self.shape, self.len()), (targets.shape, targets.len()), "one target a sample");
+        self.targets = Some(Box::new(targets));
+        self
+    }
+
+    /// What a network that reconstructs should give: the targets, or the samples themselves.
+    pub fn targets(&self) -> &Times {
+        self.targets.as_deref().unwrap_or(self)
+    }
+
+    /// Appends all samples of `other`; neither has targets.
     pub fn append(&mut self, other: &Times) {
         assert_eq!(self.shape, other.shape, "samples have one shape");
+        assert!(self.targets.is_none() && other.targets.is_none(), "targets come last");
         let base = self.neurons.len();
         self.neurons.extend_from_slice(&other.neurons);
         self.times.extend_from_slice(&other.times);
@@ -373,6 +394,16 @@ mod tests {
         assert_eq!(dense, [0.5, 1.0, 0.25, 0.5]);
         t.append(&u);
         assert_eq!((t.len(), t.n_events(), t.sample(1).len()), (2, 6, 3));
+    }
+
+    #[test]
+    fn without_targets_a_sample_is_its_own() {
+        let mut t = Times::new(Shape::flat(2)).unwrap();
+        t.push_dense(&[0.5, 1.0], 1.0);
+        let mut clean = Times::new(Shape::flat(2)).unwrap();
+        clean.push_dense(&[0.25, 1.0], 1.0);
+        assert_eq!(t.targets(), &t);
+        assert_eq!(t.with_targets(clean.clone()).targets(), &clean);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod direct;
 pub mod latency;
 pub mod on_off;
+pub mod pixel_latency;
 pub mod softhebb;
 pub mod stdp_csnn;
 pub mod whiten;
@@ -67,6 +68,8 @@ pub enum Encoder {
     Direct(direct::Params),
     /// The larger the value, the earlier the spike.
     Latency(latency::Params),
+    /// Pixel p fires at 1 − p/256, with noise that stays the same for every presentation.
+    PixelLatency(pixel_latency::Params),
     /// Three convolutional layers trained by a soft winner-take-all Hebbian rule.
     Softhebb(softhebb::Params),
     /// One convolutional layer trained by unsupervised STDP.
@@ -84,6 +87,7 @@ impl Encoder {
     pub const ALL: &'static [(&'static str, &'static str)] = &[
         ("direct", "images as they are"),
         ("latency", "the larger the value, the earlier the spike"),
+        ("pixel-latency", "pixel p fires at 1 − p/256, possibly with noise drawn once per image"),
         ("softhebb", "three convolutional layers trained by a soft winner-take-all Hebbian rule"),
         ("stdp-csnn", "one convolutional spiking layer trained by unsupervised STDP"),
     ];
@@ -93,6 +97,7 @@ impl Encoder {
         match self {
             Encoder::Direct(_) => "direct",
             Encoder::Latency(_) => "latency",
+            Encoder::PixelLatency(_) => "pixel-latency",
             Encoder::Softhebb(_) => "softhebb",
             Encoder::StdpCsnn(_) => "stdp-csnn",
         }
@@ -108,6 +113,7 @@ impl Encoder {
         match self {
             Encoder::Direct(p) => p.check(),
             Encoder::Latency(p) => p.check(),
+            Encoder::PixelLatency(p) => p.check(),
             Encoder::Softhebb(p) => p.check(),
             Encoder::StdpCsnn(p) => p.check(),
         }
@@ -117,6 +123,7 @@ impl Encoder {
         match self {
             Encoder::Direct(p) => p,
             Encoder::Latency(p) => p,
+            Encoder::PixelLatency(p) => p,
             Encoder::Softhebb(p) => p,
             Encoder::StdpCsnn(p) => p,
         }

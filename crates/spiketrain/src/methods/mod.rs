@@ -1,6 +1,7 @@
 //! One paper, one file (or one folder, where a paper needs more).
 
 pub mod s2stdp;
+pub mod temporal_autoencoder;
 
 use crate::check::Checks;
 use crate::error::Result;

@@ -9,6 +9,7 @@
 mod csnn;
 mod s2stdp;
 mod softhebb;
+mod temporal_autoencoder;
 
 use spiketrain::{State, Stored};
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ struct Kind {
 }
 
 /// Every kind of case known, one list a method.
-const KINDS: &[&[Kind]] = &[&s2stdp::KINDS, &csnn::KINDS, &softhebb::KINDS];
+const KINDS: &[&[Kind]] =
+    &[&s2stdp::KINDS, &csnn::KINDS, &softhebb::KINDS, &temporal_autoencoder::KINDS];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {

@@ -1,0 +1,456 @@
+//! Layers of alpha-synapse neurons with trainable pulses: forward, gradient, update.
+
+use super::adam::Step;
+use super::losses;
+use crate::error::Result;
+use crate::state::State;
+use crate::times::Simd;
+use crate::times::alpha::Neuron;
+use crate::times::alpha::layer::{
+    Arrivals, Backward, Block, Clips, LANES, Matrix, Spikes, backward, first_spikes,
+};
+use rayon::prelude::*;
+
+/// Most parts a batch is cut into; their gradients are summed in order.
+const MAX_SHARDS: usize = 4;
+/// Samples in a part that are worth a gradient of their own.
+const SHARD_SAMPLES: usize = 4;
+
+/// What the network is trained for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Output j should spike at the target time of pixel j plus the latency.
+    Reconstruction {
+        /// Time by which outputs follow their targets.
+        latency: f64,
+    },
+    /// The output of the sample's class should spike first.
+    Classification,
+}
+
+/// What one sample should give.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Times τ, `[output]`, 1 where silent.
+    Times(&'a [f64]),
+    /// The class.
+    Label(usize),
+}
+
+/// One training sample: spikes as (time, input) in order of time, and the target.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Input spikes.
+    pub spikes: &'a [(f64, u32)],
+    /// What they should give.
+    pub target: Target<'a>,
+}
+
+/// How the network learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learning {
+    /// What for.
+    pub goal: Goal,
+    /// Rate of the weights.
+    pub learning_rate: f64,
+    /// Rate of the pulse times.
+    pub learning_rate_pulses: f64,
+    /// What every weight of a silent neuron gains, as a gradient of the other sign.
+    pub penalty_no_spike: f64,
+    /// Bounds on derivatives and gradients.
+    pub clips: Clips,
+    /// Smallest weight.
+    pub least_weight: f64,
+}
+
+/// One layer: weights from the senders below and from their pulses.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// `[sender, then pulse][neuron]`.
+    weights: Matrix,
+    moments: [Vec<Block>; 2],
+    /// Times of the pulses that are sent to this layer.
+    pulses: Vec<f64>,
+    pulse_moments: [Vec<f64>; 2],
+}
+
+impl Layer {
+    fn n_senders(&self) -> usize {
+        self.weights.n_rows() - self.pulses.len()
+    }
+}
+
+/// A feed-forward network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    neuron: Neuron,
+    simd: Simd,
+    layers: Vec<Layer>,
+    /// Updates done.
+    n_updates: u64,
+    shards: Vec<Shard>,
+}
+
+/// What one part of a batch is computed with.
+#[derive(Clone, Debug)]
+struct Shard {
+    activity: Activity,
+    gradient: Gradient,
+}
+
+/// One sample in the network.
+#[derive(Clone, Debug, Default)]
+pub struct Activity {
+    arrivals: Vec<Arrivals>,
+    spikes: Vec<Spikes>,
+    errors: Vec<Vec<Block>>,
+    by_time: Vec<Vec<f64>>,
+    order: Vec<(f64, u32)>,
+    pulses: Vec<(f64, u32)>,
+    probabilities: Vec<f64>,
+}
+
+/// Sums over samples.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    weights: Vec<Matrix>,
+    /// `[layer][pulse]`.
+    pulses: Vec<Vec<f64>>,
+    /// −penalty for every silent neuron, in every weight of its column.
+    silence: Vec<Vec<Block>>,
+    loss: f64,
+    n_correct: u64,
+}
+
+impl Activity {
+    /// Time of `neuron` of layer `layer`, counted from the first hidden one; infinite if silent.
+    pub fn time(&self, layer: usize, neuron: usize) -> f64 {
+        self.spikes[layer].time(neuron, self.arrivals[layer].reference())
+    }
+
+    /// Arrivals at layer `layer`.
+    pub fn n_arrivals(&self, layer: usize) -> usize {
+        self.arrivals[layer].len()
+    }
+
+    /// `p = softmax(−t)` of the last classification.
+    pub fn probabilities(&self) -> &[f64] {
+        &self.probabilities
+    }
+}
+
+/// Evenly spaced pulse times inside the window: `i/(n + 1)`, i = 1..n.
+pub fn even_pulses(n: usize) -> Vec<f64> {
+    (1..=n).map(|i| i as f64 / (n + 1) as f64).collect()
+}
+
+/// Initial weight onto one of `n_neurons` with `n_columns` senders and pulses, from a standard
+/// normal draw: `σ(z + m)`, `σ = √(2/(n_neurons + n_columns))`.
+pub fn initial_weight(n_neurons: usize, n_columns: usize, multiplier: f64, z: f64) -> f64 {
+    libm::sqrt(2.0 / (n_neurons + n_columns) as f64) * (z + multiplier)
+}
+
+impl Network {
+    /// A network of `sizes` (inputs first) whose layer l has `weights[l]`, as
+    /// `[neuron][sender, then pulse]`, and is sent `pulses[l]`.
+    ///
+    /// # Panics
+    ///
+    /// If the arrays do not fit the sizes.
+    pub fn new(neuron: Neuron, sizes: &[usize], weights: &[Vec<f64>], pulses: &[Vec<f64>]) -> Self {
+        assert!(sizes.len() >= 2 && weights.len() == sizes.len() - 1, "weights for every layer");
+        let layers = sizes.windows(2).zip(weights.iter().zip(pulses)).map(|(n, (w, p))| {
+            let weights = Matrix::from_rows_of_neurons(n[0] + p.len(), n[1], w);
+            let zeros = vec![Block::splat(0.0); weights.blocks().len()];
+            Layer {
+                weights,
+                moments: [zeros.clone(), zeros],
+                pulses: p.clone(),
+                pulse_moments: [vec![0.0; p.len()], vec![0.0; p.len()]],
+            }
+        });
+        let layers: Vec<Layer> = layers.collect();
+        assert_eq!(layers.len(), weights.len(), "pulses for every layer");
+        Self { neuron, simd: Simd::best(), layers, n_updates: 0, shards: Vec::new() }
+    }
+
+    /// The same network on other vector instructions; the results are the same bits.
+    #[must_use]
+    pub fn with_simd(mut self, simd: Simd) -> Self {
+        self.simd = simd;
+        self
+    }
+
+    /// Number of layers, without the inputs.
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Neurons of layer `layer`, counted from the first hidden one.
+    pub fn n_neurons(&self, layer: usize) -> usize {
+        self.layers[layer].weights.n_neurons()
+    }
+
+    /// Senders of layer `layer`, without pulses.
+    pub fn n_senders(&self, layer: usize) -> usize {
+        self.layers[layer].n_senders()
+    }
+
+    /// Weight of sender (or, behind them, pulse) `row` on `neuron` of layer `layer`.
+    pub fn weight(&self, layer: usize, row: usize, neuron: usize) -> f64 {
+        self.layers[layer].weights.at(row, neuron)
+    }
+
+    /// Weights of layer `layer`, `[neuron][sender, then pulse]`.
+    pub fn weights(&self, layer: usize) -> Vec<f64> {
+        self.layers[layer].weights.to_rows_of_neurons()
+    }
+
+    /// Times of the pulses that are sent to layer `layer`.
+    pub fn pulses(&self, layer: usize) -> &[f64] {
+        &self.layers[layer].pulses
+    }
+
+    /// Decay and threshold.
+    pub fn neuron(&self) -> Neuron {
+        self.neuron
+    }
+
+    /// Room for a sample.
+    pub fn activity(&self) -> Activity {
+        let n = self.layers.len();
+        let blocks = |l: &Layer| vec![Block::splat(0.0); l.weights.blocks_per_row()];
+        Activity {
+            arrivals: vec![Arrivals::default(); n],
+            spikes: vec![Spikes::default(); n],
+            errors: self.layers.iter().map(blocks).collect(),
+            by_time: self.layers.iter().map(|l| vec![0.0; l.weights.n_rows()]).collect(),
+            ..Activity::default()
+        }
+    }
+
+    fn gradient_room(&self) -> Gradient {
+        let blocks = |l: &Layer| vec![Block::splat(0.0); l.weights.blocks_per_row()];
+        let matrix = |l: &Layer| Matrix::new(l.weights.n_rows(), l.weights.n_neurons());
+        Gradient {
+            weights: self.layers.iter().map(matrix).collect(),
+            pulses: self.layers.iter().map(|l| vec![0.0; l.pulses.len()]).collect(),
+            silence: self.layers.iter().map(blocks).collect(),
+            loss: 0.0,
+            n_correct: 0,
+        }
+    }
+
+    /// Spike times of all layers for input `spikes` in order of time.
+    pub fn forward(&self, spikes: &[(f64, u32)], a: &mut Activity) {
+        for (l, layer) in self.layers.iter().enumerate() {
+            let n_senders = layer.n_senders();
+            a.pulses.clear();
+            let pulses = layer.pulses.iter().enumerate();
+            a.pulses.extend(pulses.map(|(i, &t)| (t, (n_senders + i) as u32)));
+            a.pulses.sort_by(|x, y| x.0.total_cmp(&y.0));
+            let arriving = if l == 0 {
+                spikes
+            } else {
+                a.order.clear();
+                let (below, reference) = (&a.spikes[l - 1], a.arrivals[l - 1].reference());
+                let fired = (0..n_senders).filter(|&n| below.fired(n));
+                a.order.extend(fired.map(|n| (below.time(n, reference), n as u32)));
+                a.order.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+                &a.order
+            };
+            a.arrivals[l].set(self.simd, self.neuron.decay, arriving, &a.pulses);
+            let (weights, arrivals) = (&layer.weights, &a.arrivals[l]);
+            first_spikes(self.simd, self.neuron, weights, arrivals, &mut a.spikes[l]);
+        }
+    }
+
+    /// Loss of one sample, after [`Network::forward`]; sets the last layer's errors. True if the
+    /// class is right.
+    fn judge(&self, goal: Goal, target: Target<'_>, a: &mut Activity) -> (f64, bool) {
+        let last = self.layers.len() - 1;
+        let Activity { arrivals, spikes, errors, probabilities, .. } = a;
+        let reference = arrivals[last].reference();
+        let times = (0..self.n_neurons(last)).map(|n| spikes[last].time(n, reference));
+        let errors = &mut errors[last];
+        let mut error = |j: usize, g: f64| errors[j / LANES].0[j % LANES] = g;
+        match (goal, target) {
+            (Goal::Reconstruction { latency }, Target::Times(targets)) => {
+                (losses::reconstruction(latency, times, targets, &mut error), false)
+            }
+            (Goal::Classification, Target::Label(label)) => {
+                let verdict = losses::classification(times, label, probabilities, &mut error);
+                (verdict.loss, verdict.class == Some(label))
+            }
+            _ => unreachable!("targets are those of the goal"),
+        }
+    }
+
+    /// Adds one sample's gradient and loss.
+    fn accumulate(&self, how: &Learning, sample: &Sample<'_>, shard: &mut Shard) {
+        let Shard { activity: a, gradient } = shard;
+        self.forward(sample.spikes, a);
+        let (loss, is_correct) = self.judge(how.goal, sample.target, a);
+        gradient.loss += loss;
+        gradient.n_correct += u64::from(is_correct);
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let silence = &mut gradient.silence[l];
+            for n in (0..layer.weights.n_neurons()).filter(|&n| !a.spikes[l].fired(n)) {
+                silence[n / LANES].0[n % LANES] -= how.penalty_no_spike;
+            }
+            let n_senders = layer.n_senders();
+            a.by_time[l].fill(0.0);
+            let task = Backward {
+                neuron: self.neuron,
+                weights: &layer.weights,
+                arrivals: &a.arrivals[l],
+                spikes: &a.spikes[l],
+                errors: &a.errors[l],
+                clips: how.clips,
+                first_row: if l == 0 { n_senders } else { 0 },
+            };
+            backward(self.simd, &task, &mut gradient.weights[l], &mut a.by_time[l]);
+            let (below, pulses) = a.by_time[l].split_at(n_senders);
+            gradient.pulses[l].iter_mut().zip(pulses).for_each(|(sum, p)| *sum += p);
+            if l > 0 {
+                let errors = &mut a.errors[l - 1];
+                below.iter().enumerate().for_each(|(n, g)| errors[n / LANES].0[n % LANES] = *g);
+            }
+        }
+    }
+
+    /// Gradient of a batch, in parts that do not depend on the number of threads; returns the sum
+    /// of the losses and the number of right classes.
+    pub fn gradient(&mut self, how: &Learning, batch: &[Sample<'_>]) -> (f64, u64) {
+        let n_shards = batch.len().div_ceil(SHARD_SAMPLES).clamp(1, MAX_SHARDS);
+        let mut shards = std::mem::take(&mut self.shards);
+        while shards.len() < n_shards {
+            shards.push(Shard { activity: self.activity(), gradient: self.gradient_room() });
+        }
+        shards[..n_shards].par_iter_mut().enumerate().for_each(|(s, shard)| {
+            let part = s * batch.len() / n_shards..(s + 1) * batch.len() / n_shards;
+            batch[part].iter().for_each(|sample| self.accumulate(how, sample, shard));
+        });
+        let total = shards[..n_shards].iter_mut().fold((0.0, 0), |(loss, n), shard| {
+            let g = &mut shard.gradient;
+            let total = (loss + g.loss, n + g.n_correct);
+            (g.loss, g.n_correct) = (0.0, 0);
+            total
+        });
+        self.shards = shards;
+        total
+    }
+
+    /// Moves weights and pulse times by the gradient that [`Network::gradient`] has summed over
+    /// `n_samples`, and clears it. `factor` multiplies both rates.
+    pub fn update(&mut self, how: &Learning, factor: f64, n_samples: usize) {
+        self.n_updates += 1;
+        let step = |rate, least| Step::new(self.n_updates, rate * factor, n_samples, least);
+        let of_weights = step(how.learning_rate, how.least_weight);
+        let of_pulses = step(how.learning_rate_pulses, 0.0);
+        for (l, layer) in self.layers.iter_mut().enumerate() {
+            let mut silence = vec![Block::splat(0.0); layer.weights.blocks_per_row()];
+            let mut by_pulse = vec![0.0; layer.pulses.len()];
+            let mut parts = Vec::new();
+            for shard in &mut self.shards {
+                let g = &mut shard.gradient;
+                for (sum, part) in silence.iter_mut().zip(&mut g.silence[l]) {
+                    sum.0.iter_mut().zip(&part.0).for_each(|(s, p)| *s += p);
+                    *part = Block::splat(0.0);
+                }
+                for (sum, part) in by_pulse.iter_mut().zip(&mut g.pulses[l]) {
+                    *sum += std::mem::take(part);
+                }
+                parts.push(g.weights[l].blocks_mut());
+            }
+            let [m, v] = &mut layer.moments;
+            let weights = layer.weights.blocks_mut();
+            of_weights.apply_all(self.simd, weights, [m, v], parts, &silence);
+            let [m, v] = &mut layer.pulse_moments;
+            for (i, x) in layer.pulses.iter_mut().enumerate() {
+                of_pulses.apply(x, &mut m[i], &mut v[i], by_pulse[i]);
+            }
+        }
+    }
+
+    /// Mean gradient over `n_samples` that stands summed: weights `[layer][neuron][sender, then
+    /// pulse]` and pulses `[layer][pulse]`.
+    pub fn mean_gradient(&self, n_samples: usize) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        let n = n_samples as f64;
+        let of_layer = |l: usize| {
+            let layer = &self.layers[l];
+            let mut sum = Matrix::new(layer.weights.n_rows(), layer.weights.n_neurons());
+            let n_blocks = sum.blocks_per_row();
+            for shard in &self.shards {
+                let (parts, silence) = (&shard.gradient.weights[l], &shard.gradient.silence[l]);
+                for (i, (sum, part)) in sum.blocks_mut().iter_mut().zip(parts.blocks()).enumerate()
+                {
+                    let silent = &silence[i % n_blocks];
+                    (0..LANES).for_each(|k| sum.0[k] += part.0[k] + silent.0[k]);
+                }
+            }
+            sum.to_rows_of_neurons().iter().map(|g| g / n).collect::<Vec<f64>>()
+        };
+        let pulses_of = |l: usize| {
+            let mut sum = vec![0.0; self.layers[l].pulses.len()];
+            for shard in &self.shards {
+                sum.iter_mut().zip(&shard.gradient.pulses[l]).for_each(|(s, p)| *s += p);
+            }
+            sum.iter().map(|g| g / n).collect::<Vec<f64>>()
+        };
+        let layers = 0..self.layers.len();
+        (layers.clone().map(of_layer).collect(), layers.map(pulses_of).collect())
+    }
+
+    /// Loss of one sample; changes nothing.
+    pub fn loss(&self, goal: Goal, sample: &Sample<'_>, a: &mut Activity) -> f64 {
+        self.forward(sample.spikes, a);
+        self.judge(goal, sample.target, a).0
+    }
+
+    /// Weights, pulses, both moments and the number of updates.
+    pub fn state(&self) -> State {
+        let mut state = State::new();
+        state.put("n_updates", &[], vec![self.n_updates]);
+        for (l, layer) in self.layers.iter().enumerate() {
+            let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
+            let n = [layer.pulses.len()];
+            state.put(&format!("layer{l}.weight"), &shape, layer.weights.to_rows_of_neurons());
+            state.put(&format!("layer{l}.pulse"), &n, layer.pulses.clone());
+            for (k, name) in ["mean", "square"].iter().enumerate() {
+                let mut matrix = Matrix::new(shape[1], shape[0]);
+                matrix.blocks_mut().copy_from_slice(&layer.moments[k]);
+                let values = matrix.to_rows_of_neurons();
+                state.put(&format!("layer{l}.weight_{name}"), &shape, values);
+                let values = layer.pulse_moments[k].clone();
+                state.put(&format!("layer{l}.pulse_{name}"), &n, values);
+            }
+        }
+        state
+    }
+
+    /// Puts back what [`Network::state`] gave.
+    ///
+    /// # Errors
+    ///
+    /// If an array is missing or does not fit.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        self.n_updates = state.scalar("n_updates")?;
+        self.shards.clear();
+        for (l, layer) in self.layers.iter_mut().enumerate() {
+            let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
+            let n = [layer.pulses.len()];
+            let matrix = |name: &str| -> Result<Matrix> {
+                let values = state.get(&format!("layer{l}.{name}"), &shape)?;
+                Ok(Matrix::from_rows_of_neurons(shape[1], shape[0], values))
+            };
+            layer.weights = matrix("weight")?;
+            layer.moments =
+                [matrix("weight_mean")?.into_blocks(), matrix("weight_square")?.into_blocks()];
+            let list = |name: &str| Ok(state.get(&format!("layer{l}.{name}"), &n)?.to_vec());
+            layer.pulses = list("pulse")?;
+            layer.pulse_moments = [list("pulse_mean")?, list("pulse_square")?];
+        }
+        Ok(())
+    }
+}
