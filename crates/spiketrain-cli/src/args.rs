@@ -120,8 +120,22 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Lists the data sets.
+    /// Lists the data sets, their licences and where they come from.
     List,
+    /// Downloads a data set, going on where an earlier call stopped.
+    Fetch {
+        /// Its name.
+        name: String,
+        /// Folder of the data sets; default the user's cache folder.
+        #[arg(long, env = "SPIKETRAIN_DATA")]
+        data_dir: Option<PathBuf>,
+        /// No progress, only the last line.
+        #[arg(long)]
+        quiet: bool,
+        /// One JSON object a line on standard output.
+        #[arg(long)]
+        json: bool,
+    },
     /// Reads a data set and says what is in it.
     Info {
         /// Its name.

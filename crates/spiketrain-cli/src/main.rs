@@ -6,12 +6,13 @@
 mod args;
 mod bench;
 mod compare;
+mod data;
 mod observe;
 
-use args::{Args, Command, Common, DataCommand, ListWhat, RecipeArgs};
+use args::{Args, Command, Common, ListWhat, RecipeArgs};
 use clap::{CommandFactory, Parser};
 use observe::{Console, Style};
-use spiketrain::data::{Data, DataDirs};
+use spiketrain::data::DataDirs;
 use spiketrain::encode::Encoder;
 use spiketrain::methods::Method;
 use spiketrain::recipe::BUILT_IN;
@@ -75,7 +76,7 @@ fn run(args: Args) -> Result<ExitCode> {
             list(what);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Data { command } => data(&command),
+        Command::Data { command } => data::run(command),
         Command::Compare { names, all, common } => {
             let out = all.out.clone().unwrap_or_else(|| PathBuf::from("runs/compare"));
             compare::run(&names, &all, &common, &out)
@@ -284,11 +285,7 @@ fn n_cores() -> usize {
 }
 
 fn style(common: &Common) -> Style {
-    match (common.json, common.quiet) {
-        (true, _) => Style::Json,
-        (false, true) => Style::Quiet,
-        (false, false) => Style::Progress,
-    }
+    Style::of(common.json, common.quiet)
 }
 
 fn list(what: ListWhat) {
@@ -307,34 +304,6 @@ fn list(what: ListWhat) {
         ListWhat::Encoders => {
             Encoder::ALL.iter().for_each(|(name, does)| println!("{name:<12} {does}"));
         }
-        ListWhat::Data => data_list(),
+        ListWhat::Data => data::list(),
     }
-}
-
-fn data_list() {
-    Data::ALL.iter().for_each(|(name, is)| println!("{name:<14} {is}"));
-}
-
-fn data(command: &DataCommand) -> Result<ExitCode> {
-    match command {
-        DataCommand::List => data_list(),
-        DataCommand::Info { name, path, data_dir } => {
-            let dirs = DataDirs::new(data_dir.clone());
-            let data = Data::named(name, path.clone())?.load(&dirs)?;
-            println!("{name}: samples of {} (channels×rows×columns)", data.shape);
-            for (split, part) in [("train", &data.train), ("test", &data.test)] {
-                print!("{split:<6} {} samples", part.images.len());
-                let mut counts = vec![0usize; data.classes.len()];
-                part.labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
-                match data.classes.is_empty() {
-                    true => println!(", no labels"),
-                    false => println!(", per class {counts:?}"),
-                }
-            }
-            if !data.classes.is_empty() {
-                println!("classes {}", data.classes.join(", "));
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

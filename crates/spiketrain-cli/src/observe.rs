@@ -14,6 +14,17 @@ pub(crate) enum Style {
     Json,
 }
 
+impl Style {
+    /// The style for the flags `--json` and `--quiet`; the former wins.
+    pub(crate) fn of(json: bool, quiet: bool) -> Self {
+        match (json, quiet) {
+            (true, _) => Style::Json,
+            (false, true) => Style::Quiet,
+            (false, false) => Style::Progress,
+        }
+    }
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<()> = OnceLock::new();
 
@@ -24,7 +35,18 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    /// Shows a run.
     pub(crate) fn new(style: Style) -> Self {
+        Self::with_template(style, "{msg} [{bar:30}] {pos}/{len} {elapsed}")
+    }
+
+    /// Shows a download.
+    pub(crate) fn for_bytes(style: Style) -> Self {
+        let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        Self::with_template(style, template)
+    }
+
+    fn with_template(style: Style, template: &str) -> Self {
         HANDLER.get_or_init(|| {
             // Without a handler an interrupt ends the program at once; the last checkpoint stays.
             let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst));
@@ -33,7 +55,6 @@ impl Console {
             Style::Progress => ProgressBar::new(0),
             Style::Quiet | Style::Json => ProgressBar::hidden(),
         };
-        let template = "{msg} [{bar:30}] {pos}/{len} {elapsed}";
         bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
         Self { style, bar }
     }

@@ -1,7 +1,9 @@
 //! Data sets: files in, [`Dataset`] out. One file per format.
 
 pub mod arrays;
+pub mod catalogue;
 pub mod cifar;
+pub mod fetch;
 pub mod idx;
 pub mod natural;
 mod npy;
@@ -111,17 +113,6 @@ const FASHION: [&str; 10] = [
     "Ankle boot",
 ];
 impl Data {
-    /// Names of all data sets, with what they are.
-    pub const ALL: &'static [(&'static str, &'static str)] = &[
-        ("mnist-mini", "500 + 100 digits of every class of MNIST, bundled with the program"),
-        ("mnist", "handwritten digits, 60,000 + 10,000 grey images of 28×28"),
-        ("fashion-mnist", "articles of clothing, 60,000 + 10,000 grey images of 28×28"),
-        ("cifar10", "photographs of ten kinds of object, 50,000 + 10,000 colour images of 32×32"),
-        ("natural", "natural images, grey, 512×512, no labels"),
-        ("png-folder", "PNG images of your own, no labels"),
-        ("arrays", "NumPy arrays of your own (.npz, .npy), with or without labels"),
-    ];
-
     /// The data set called `name` with its default settings; `path` is for data of one's own.
     ///
     /// # Errors
@@ -146,7 +137,7 @@ impl Data {
                 Ok(Data::PngFolder(png::Params { path: with_path(path)?, test_every: 0 }))
             }
             _ => {
-                let known: Vec<&str> = Self::ALL.iter().map(|(name, _)| *name).collect();
+                let known: Vec<&str> = catalogue::CATALOGUE.iter().map(|e| e.name).collect();
                 Err(Error::recipe(format!("no data set {name:?}: allowed is {}", known.join(", "))))
             }
         }

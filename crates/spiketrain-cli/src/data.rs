@@ -1,0 +1,98 @@
+//! `spiketrain data`: what there is, downloads, a look inside.
+
+use crate::args::DataCommand;
+use crate::observe::{Console, Style};
+use spiketrain::data::catalogue::{self, CATALOGUE, Entry, Origin};
+use spiketrain::data::{Data, DataDirs, Dataset};
+use spiketrain::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub(crate) fn run(command: DataCommand) -> Result<ExitCode> {
+    match command {
+        DataCommand::List => list(),
+        DataCommand::Fetch { name, data_dir, quiet, json } => {
+            let style = Style::of(json, quiet);
+            fetch(entry(&name)?, &DataDirs::new(data_dir).root, style)?;
+        }
+        DataCommand::Info { name, path, data_dir } => {
+            let dirs = DataDirs::new(data_dir);
+            let data = Data::named(&name, path)?.load(&dirs)?;
+            info(entry(&name)?, &data, &dirs.root)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The catalogue's entry called `name`.
+fn entry(name: &str) -> Result<&'static Entry> {
+    catalogue::find(name).ok_or_else(|| {
+        let known: Vec<&str> = CATALOGUE.iter().map(|e| e.name).collect();
+        Error::recipe(format!("no data set {name:?}: allowed is {}", known.join(", ")))
+    })
+}
+
+/// Prints the catalogue.
+pub(crate) fn list() {
+    for Entry { name, about, licence, origin } in CATALOGUE {
+        let from = match origin {
+            Origin::Bundled => "bundled with the program".to_owned(),
+            Origin::Download(_) => format!("spiketrain data fetch {name}"),
+            Origin::ByHand(how) => format!("by hand: {how}"),
+            Origin::Own => "your own; see docs/data.md".to_owned(),
+        };
+        println!("{name:<14} {about}\n{:<14} {from}\n{:<14} licence: {licence}", "", "");
+    }
+}
+
+fn fetch(entry: &Entry, root: &Path, style: Style) -> Result<()> {
+    let name = entry.name;
+    let download = match entry.origin {
+        Origin::Download(download) => download,
+        Origin::Bundled => {
+            return Err(Error::recipe(format!("{name} is bundled: nothing to download")));
+        }
+        Origin::ByHand(how) => {
+            return Err(Error::recipe(format!("{name} has to be obtained by hand: {how}")));
+        }
+        Origin::Own => return Err(Error::recipe(format!("{name} is for data of your own"))),
+    };
+    let paths: Vec<PathBuf> = download.fetch(root, &mut Console::for_bytes(style))?;
+    let folder = root.join(download.folder);
+    if style == Style::Json {
+        println!("{}", serde_json::json!({ "data": name, "folder": folder, "files": paths }));
+    } else {
+        println!(
+            "{name}: {} files with the published checksums in {}",
+            paths.len(),
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+fn info(entry: &Entry, data: &Dataset, root: &Path) -> Result<()> {
+    let Entry { name, about, licence, origin } = entry;
+    println!("{name}: {about}");
+    println!("licence {licence}");
+    println!("samples of {} (channels×rows×columns)", data.shape);
+    for (split, part) in [("train", &data.train), ("test", &data.test)] {
+        print!("{split:<7} {} samples", part.images.len());
+        let mut counts = vec![0usize; data.classes.len()];
+        part.labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
+        match data.classes.is_empty() {
+            true => println!(", no labels"),
+            false => println!(", per class {counts:?}"),
+        }
+    }
+    if !data.classes.is_empty() {
+        println!("classes {}", data.classes.join(", "));
+    }
+    if let Origin::Download(download) = origin {
+        for (path, is_published) in download.verify(root)? {
+            let is = if is_published { "as published" } else { "not the published file" };
+            println!("{}: {is}", path.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `spiketrain data` as a user runs it. Nothing here needs a connection.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Exit code, standard output and standard error.
+fn spiketrain(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_spiketrain"))
+        .current_dir(dir)
+        .env_remove("SPIKETRAIN_DATA")
+        .args(args)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_list_says_where_each_set_comes_from() {
+    let (code, out, _) = spiketrain(Path::new("."), &["data", "list"]);
+    assert_eq!(code, 0);
+    for part in ["mnist-mini", "bundled", "spiketrain data fetch cifar10", "by hand: ", "CC BY-SA"]
+    {
+        assert!(out.contains(part), "{out}");
+    }
+}
+
+#[test]
+fn info_reads_sets_with_and_without_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, _) = spiketrain(dir.path(), &["data", "info", "mnist-mini"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("samples of 1×28×28") && out.contains("train   5000 samples"), "{out}");
+    // An array of one image of two pixels, as NumPy writes it.
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2), }\n";
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend([1, 2]);
+    std::fs::write(dir.path().join("own.npy"), npy).unwrap();
+    let (code, out, err) = spiketrain(dir.path(), &["data", "info", "arrays", "own.npy"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("samples of 1×1×2") && out.contains("1 samples, no labels"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let fails = |args: &[&str], code: i32, part: &str| {
+        let (found, _, err) = spiketrain(dir.path(), args);
+        assert_eq!(found, code, "{err}");
+        assert!(err.contains(part), "{err}");
+    };
+    fails(&["data", "fetch", "nothing"], 2, "allowed is mnist-mini, mnist, ");
+    fails(&["data", "fetch", "mnist-mini"], 2, "bundled");
+    fails(&["data", "fetch", "natural"], 2, "by hand");
+    fails(&["data", "info", "arrays"], 2, "needs a path");
+    fails(&["data", "info", "cifar10", "--data-dir", folder], 3, "no folder with cifar10");
+    std::fs::create_dir(dir.path().join("mnist")).unwrap();
+    std::fs::write(dir.path().join("mnist/train-images-idx3-ubyte.gz"), "other").unwrap();
+    let mine = "remove it to download it again";
+    fails(&["data", "fetch", "mnist", "--data-dir", folder], 3, mine);
+}
