@@ -1,8 +1,15 @@
 //! Two-dimensional convolution, forward and both gradients.
 
-use super::spikes::WORD;
-use super::{Input, SpikeView};
+use super::Input;
+use super::buffer::Buffer;
+use super::direct::{Margin, Phase, Slide, pad, phases};
+use super::panel::Panels;
+use super::simd::{LANES, Simd};
+use super::sparse;
+use super::winograd::{self, Winograd};
 use crate::Shape;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A convolution's geometry. Rows and columns of kernel, stride and padding are separate; a linear
 /// layer is the convolution whose kernel covers the whole input ([`Conv2d::linear`]).
@@ -20,24 +27,48 @@ pub struct Conv2d {
     pub padding: [usize; 2],
 }
 
-/// Weights in the layouts the kernels read.
+/// Weights in the layouts the kernels read, each made when it is first needed.
 #[derive(Clone, Debug)]
 pub struct ConvWeights {
-    /// `[kernel_row, kernel_column, in, out]`.
-    forward: Vec<f32>,
-    /// `[kernel_row, kernel_column, out, in]`.
-    backward: Vec<f32>,
+    simd: Simd,
+    /// `[out, in, kernel_row, kernel_column]`.
+    plain: Vec<f32>,
+    /// Rows of a window by output channels, in panels of [`sparse::SLAB`].
+    wide: OnceLock<Buffer>,
+    /// The same in panels of the dense kernel, where they are narrower.
+    narrow: OnceLock<Buffer>,
+    /// Transformed for the forward pass.
+    winograd: OnceLock<Buffer>,
+    /// One matrix for each phase of the input gradient's rows and columns.
+    backward: OnceLock<Vec<Buffer>>,
+    /// Transformed for the input gradient.
+    backward_winograd: OnceLock<Buffer>,
 }
 
-/// Memory that the kernels use and keep between calls; one for each thread.
+/// Memory that the kernels use and keep between calls; one for each thread. Its choices are those
+/// of the weight gradient.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// Spikes as indices `column · channels + channel`, row by row.
-    indices: Vec<u16>,
-    /// Where each row begins in `indices`.
-    offsets: Vec<usize>,
-    /// The weight gradient, `[kernel_row, kernel_column, in, out]`.
-    gradient: Vec<f32>,
+    simd: Simd,
+    padded: Buffer,
+    d_out: Buffer,
+    bias: Buffer,
+    gradient: Buffer,
+    lists: sparse::Lists,
+    tiles: sparse::Tiles,
+    winograd: winograd::Tiles,
+}
+
+/// How a convolution is computed. All ways give the same values but for rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// One row of weights or gradients added for each spike.
+    Spikes,
+    /// Sums of products over dense values. On spikes, the same to the bit as [`Self::Spikes`] in
+    /// the forward pass.
+    Direct,
+    /// F(2×2, 3×3) over dense values: fewer products, rounding errors some times larger.
+    Winograd,
 }
 
 impl Conv2d {
@@ -88,19 +119,23 @@ impl Conv2d {
         y.height * y.width * self.n_weights()
     }
 
-    /// Packs weights `[out, in, kernel_row, kernel_column]`.
+    /// Weights `[out, in, kernel_row, kernel_column]` for the best instructions of this machine.
     pub fn pack(&self, weight: &[f32]) -> ConvWeights {
+        self.pack_for(Simd::default(), weight)
+    }
+
+    /// Weights for certain instructions.
+    pub fn pack_for(&self, simd: Simd, weight: &[f32]) -> ConvWeights {
         assert_eq!(weight.len(), self.n_weights(), "one value a weight");
-        let (n_in, n_out) = (self.input.channels, self.out_channels);
-        let n_taps = self.kernel[0] * self.kernel[1];
-        let mut forward = vec![0.0; weight.len()];
-        let mut backward = vec![0.0; weight.len()];
-        for (at, &w) in weight.iter().enumerate() {
-            let (o, i, tap) = (at / (n_in * n_taps), at / n_taps % n_in, at % n_taps);
-            forward[(tap * n_in + i) * n_out + o] = w;
-            backward[(tap * n_out + o) * n_in + i] = w;
+        ConvWeights {
+            simd,
+            plain: weight.to_vec(),
+            wide: OnceLock::new(),
+            narrow: OnceLock::new(),
+            winograd: OnceLock::new(),
+            backward: OnceLock::new(),
+            backward_winograd: OnceLock::new(),
         }
-        ConvWeights { forward, backward }
     }
 
     /// `out[n, y, x, o] = bias[o] + Σ w[o, i, r, c] · input[n, y·s + r − p, x·s + c − p, i]`.
@@ -114,31 +149,61 @@ impl Conv2d {
         out: &mut [f32],
         workspace: &mut Workspace,
     ) {
+        let algorithm = self.forward_algorithm(input);
+        self.forward_by(algorithm, weights, bias, input, out, workspace);
+    }
+
+    /// [`Conv2d::forward`] by a certain algorithm, which must be one that
+    /// [`Conv2d::forward_algorithms`] names.
+    pub fn forward_by(
+        &self,
+        algorithm: Algorithm,
+        weights: &ConvWeights,
+        bias: Option<&[f32]>,
+        input: Input<'_>,
+        out: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
         let n_images = self.assert_input(input);
         assert_eq!(out.len(), n_images * self.output().len(), "one output a window and channel");
-        match bias {
-            None => out.fill(0.0),
-            Some(bias) => {
-                assert_eq!(bias.len(), self.out_channels, "one bias a channel");
-                out.chunks_exact_mut(bias.len()).for_each(|pixel| pixel.copy_from_slice(bias));
+        let simd = weights.simd;
+        let Workspace { padded, bias: bias_blocks, lists, winograd, .. } = workspace;
+        let bias = bias.map(|bias| {
+            assert_eq!(bias.len(), self.out_channels, "one bias a channel");
+            let blocks = bias_blocks.zeroed(bias.len().next_multiple_of(sparse::SLAB));
+            blocks[..bias.len()].copy_from_slice(bias);
+            &*blocks
+        });
+        match (algorithm, input) {
+            (Algorithm::Spikes, Input::Spikes(spikes)) => {
+                let packed = (self.panels(sparse::SLAB), self.wide(weights).as_slice());
+                sparse::forward(simd, self, packed, bias, spikes, out, lists);
             }
-        }
-        let n_out = self.out_channels;
-        match input {
-            Input::Dense(x) => self.windows(n_images, |window, pixel| {
-                let rows = weights.forward[window.weights..].chunks_exact(n_out);
-                for (&x, row) in x[window.input..][..window.len].iter().zip(rows) {
-                    add_scaled(&mut out[pixel * n_out..][..n_out], x, row);
+            (Algorithm::Spikes, Input::Dense(_)) => panic!("dense values are no spikes"),
+            (Algorithm::Direct, _) => {
+                let width = simd.panel();
+                let packed = match width {
+                    sparse::SLAB => self.wide(weights),
+                    _ => weights.narrow.get_or_init(|| self.pack_panels(width, &weights.plain)),
+                };
+                let packed = (self.panels(width), packed.as_slice());
+                let at_once = Slide::of(self, n_images).images_at_once();
+                let chunks = out.chunks_mut(at_once * self.output().len());
+                for (chunk, out) in chunks.enumerate() {
+                    let images = chunk * at_once..n_images.min((chunk + 1) * at_once);
+                    let slide = Slide::of(self, images.len());
+                    let input = slice(input, self.input, images);
+                    let x = padded_images(input, self.input, self.margin(), padded);
+                    slide.forward(simd, x, packed, bias, out);
                 }
-            }),
-            Input::Spikes(spikes) => {
-                workspace.list(spikes);
-                self.windows(n_images, |window, pixel| {
-                    for bit in workspace.window(window) {
-                        let row = &weights.forward[window.weights + bit * n_out..][..n_out];
-                        add(&mut out[pixel * n_out..][..n_out], row);
-                    }
+            }
+            (Algorithm::Winograd, _) => {
+                let of = self.winograd(simd);
+                let weights = weights.winograd.get_or_init(|| {
+                    of.pack(|o, i, r, c| weights.plain[self.weight_index(o, i, r, c)])
                 });
+                let x = padded_images(input, self.input, Margin::NONE, padded);
+                of.forward(simd, x, weights.as_slice(), bias, out, winograd);
             }
         }
     }
@@ -152,32 +217,56 @@ impl Conv2d {
         gradient: &mut [f32],
         workspace: &mut Workspace,
     ) {
+        let algorithm = self.weight_gradient_algorithm(input);
+        self.weight_gradient_by(algorithm, input, d_out, gradient, workspace);
+    }
+
+    /// [`Conv2d::weight_gradient`] by a certain algorithm, which must be one that
+    /// [`Conv2d::weight_gradient_algorithms`] names.
+    pub fn weight_gradient_by(
+        &self,
+        algorithm: Algorithm,
+        input: Input<'_>,
+        d_out: &[f32],
+        gradient: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
         let n_images = self.assert_input(input);
-        assert_eq!(d_out.len(), n_images * self.output().len(), "one gradient an output");
+        let y = self.output();
+        assert_eq!(d_out.len(), n_images * y.len(), "one gradient an output");
         assert_eq!(gradient.len(), self.n_weights(), "one gradient a weight");
-        let n_out = self.out_channels;
-        let mut packed = std::mem::take(&mut workspace.gradient);
-        packed.clear();
-        packed.resize(gradient.len(), 0.0);
-        match input {
-            Input::Dense(x) => self.windows(n_images, |window, pixel| {
-                let rows = packed[window.weights..].chunks_exact_mut(n_out);
-                for (&x, row) in x[window.input..][..window.len].iter().zip(rows) {
-                    add_scaled(row, x, &d_out[pixel * n_out..][..n_out]);
+        let simd = workspace.simd;
+        let (n_in, n_taps) = (self.input.channels, self.kernel[0] * self.kernel[1]);
+        let add = |out: usize, channel: usize, tap: usize, value: f32| {
+            gradient[(out * n_in + channel) * n_taps + tap] += value;
+        };
+        match (algorithm, input) {
+            (Algorithm::Spikes, Input::Spikes(spikes)) => {
+                sparse::weight_gradient(simd, self, spikes, d_out, &mut workspace.tiles, add);
+            }
+            (Algorithm::Spikes, Input::Dense(_)) => panic!("dense values are no spikes"),
+            (Algorithm::Direct, _) => {
+                let mut add = add;
+                let panels = self.panels(simd.panel());
+                let Workspace { padded, d_out: blocks, gradient: sum, .. } = workspace;
+                let sum = sum.zeroed(panels.len());
+                let at_once = Slide::of(self, n_images).images_at_once();
+                for (chunk, d_out) in d_out.chunks(at_once * y.len()).enumerate() {
+                    let images = chunk * at_once..n_images.min((chunk + 1) * at_once);
+                    let mut slide = Slide::of(self, images.len());
+                    let input = slice(input, self.input, images);
+                    let x = padded_images(input, self.input, self.margin(), padded);
+                    let d_out = whole_blocks(d_out, y.channels, blocks);
+                    slide.widen_outputs(y.channels.next_multiple_of(LANES), y);
+                    slide.weight_gradient(simd, x, d_out, (panels, sum));
                 }
-            }),
-            Input::Spikes(spikes) => {
-                workspace.list(spikes);
-                self.windows(n_images, |window, pixel| {
-                    for bit in workspace.window(window) {
-                        let row = &mut packed[window.weights + bit * n_out..][..n_out];
-                        add(row, &d_out[pixel * n_out..][..n_out]);
-                    }
-                });
+                panels.visit(sum, |row, out, value| add(out, row % n_in, row / n_in, value));
+            }
+            (Algorithm::Winograd, _) => {
+                let x = padded_images(input, self.input, Margin::NONE, &mut workspace.padded);
+                self.winograd(simd).weight_gradient(simd, x, d_out, &mut workspace.winograd, add);
             }
         }
-        self.add_unpacked(&packed, gradient);
-        workspace.gradient = packed;
     }
 
     /// Writes the gradient with respect to the input, `[image, row, column, channel]`.
@@ -186,65 +275,201 @@ impl Conv2d {
         weights: &ConvWeights,
         d_out: &[f32],
         d_in: &mut [f32],
-        _workspace: &mut Workspace,
+        workspace: &mut Workspace,
+    ) {
+        let algorithm = self.input_gradient_algorithm();
+        self.input_gradient_by(algorithm, weights, d_out, d_in, workspace);
+    }
+
+    /// [`Conv2d::input_gradient`] by [`Algorithm::Direct`], or by [`Algorithm::Winograd`] where
+    /// [`Conv2d::input_gradient_algorithm`] names it.
+    pub fn input_gradient_by(
+        &self,
+        algorithm: Algorithm,
+        weights: &ConvWeights,
+        d_out: &[f32],
+        d_in: &mut [f32],
+        workspace: &mut Workspace,
     ) {
         let n_images = d_in.len() / self.input.len();
         assert_eq!(d_in.len(), n_images * self.input.len(), "gradients are whole images");
         assert_eq!(d_out.len(), n_images * self.output().len(), "one gradient an output");
-        d_in.fill(0.0);
-        let (n_in, n_out) = (self.input.channels, self.out_channels);
-        self.windows(n_images, |window, pixel| {
-            let d_pixel = &d_out[pixel * n_out..][..n_out];
-            for column in 0..window.len / n_in {
-                let d_in = &mut d_in[window.input + column * n_in..][..n_in];
-                let rows =
-                    weights.backward[window.weights + column * n_in * n_out..].chunks_exact(n_in);
-                for (&d, row) in d_pixel.iter().zip(rows) {
-                    add_scaled(d_in, d, row);
-                }
-            }
-        });
-    }
-
-    /// Visits every row of every window that lies in the input, with the output pixel's index.
-    fn windows(&self, n_images: usize, mut visit: impl FnMut(Window, usize)) {
-        let (x, y) = (self.input, self.output());
-        for (image, oy, ox) in (0..n_images).flat_map(|image| {
-            (0..y.height).flat_map(move |oy| (0..y.width).map(move |ox| (image, oy, ox)))
-        }) {
-            for kr in 0..self.kernel[0] {
-                let iy = (oy * self.stride[0] + kr).wrapping_sub(self.padding[0]);
-                if iy >= x.height {
-                    continue;
-                }
-                let left = ox * self.stride[1];
-                let kc = self.padding[1].saturating_sub(left);
-                let from = (left + kc).saturating_sub(self.padding[1]);
-                let to = (left + self.kernel[1]).saturating_sub(self.padding[1]).min(x.width);
-                if from >= to {
-                    continue;
-                }
-                let row = image * x.height + iy;
-                let window = Window {
-                    row,
-                    first: from * x.channels,
-                    len: (to - from) * x.channels,
-                    input: (row * x.width + from) * x.channels,
-                    weights: (kr * self.kernel[1] + kc) * x.channels * self.out_channels,
+        match algorithm {
+            Algorithm::Spikes => panic!("gradients are no spikes"),
+            Algorithm::Direct => self.input_gradient_direct(weights, d_out, d_in, workspace),
+            Algorithm::Winograd => {
+                let forward = self.winograd(weights.simd);
+                let of = Winograd {
+                    x: forward.y,
+                    y: forward.x,
+                    padding: forward.padding.map(|p| 2 - p),
+                    ..forward
                 };
-                visit(window, (image * y.height + oy) * y.width + ox);
+                let weights_of = |i: usize, o: usize, r: usize, c: usize| {
+                    weights.plain[self.weight_index(o, i, 2 - r, 2 - c)]
+                };
+                let packed = weights.backward_winograd.get_or_init(|| of.pack(weights_of));
+                let memory = &mut workspace.winograd;
+                of.forward(weights.simd, d_out, packed.as_slice(), None, d_in, memory);
             }
         }
     }
 
-    /// Adds `[kernel_row, kernel_column, in, out]` to `[out, in, kernel_row, kernel_column]`.
-    fn add_unpacked(&self, packed: &[f32], gradient: &mut [f32]) {
-        let (n_in, n_out) = (self.input.channels, self.out_channels);
-        let n_taps = self.kernel[0] * self.kernel[1];
-        for (at, g) in gradient.iter_mut().enumerate() {
-            let (o, i, tap) = (at / (n_in * n_taps), at / n_taps % n_in, at % n_taps);
-            *g += packed[(tap * n_in + i) * n_out + o];
+    fn input_gradient_direct(
+        &self,
+        weights: &ConvWeights,
+        d_out: &[f32],
+        d_in: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
+        let (x, y, simd) = (self.input, self.output(), weights.simd);
+        let axis = |size: usize, outputs: usize, axis: usize| {
+            phases(size, outputs, self.kernel[axis], self.stride[axis], self.padding[axis])
+        };
+        let (rows, above, below) = axis(x.height, y.height, 0);
+        let (columns, left, right) = axis(x.width, y.width, 1);
+        let margin = Margin { above, below, left, right };
+        let padded = margin.around(y);
+        let width = simd.panel();
+        let panels = |row: &Phase, column: &Phase| Panels {
+            k: row.taps * column.taps * y.channels,
+            n: x.channels,
+            width,
+        };
+        let pairs = || rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+        let packed = weights.backward.get_or_init(|| {
+            let pack = |(row, column): (&Phase, &Phase)| {
+                panels(row, column).pack(|k, i| {
+                    let (o, tap) = (k % y.channels, k / y.channels);
+                    let kernel_row = row.last_tap - tap / column.taps * self.stride[0];
+                    let kernel_column = column.last_tap - tap % column.taps * self.stride[1];
+                    weights.plain[self.weight_index(o, i, kernel_row, kernel_column)]
+                })
+            };
+            pairs().map(pack).collect()
+        });
+        let slide = |row: &Phase, column: &Phase, images: usize| Slide {
+            images,
+            rows: row.inputs,
+            columns: column.inputs,
+            x_image: padded.len(),
+            x_row: padded.width * y.channels,
+            x_column: y.channels,
+            out_image: x.len(),
+            out_row: self.stride[0] * x.width * x.channels,
+            out_column: self.stride[1] * x.channels,
+            runs: row.taps,
+            x_run: padded.width * y.channels,
+            k: column.taps * y.channels,
+        };
+        let at_once = slide(&rows[0], &columns[0], d_in.len() / x.len()).images_at_once();
+        for (d_in, d_out) in d_in.chunks_mut(at_once * x.len()).zip(d_out.chunks(at_once * y.len()))
+        {
+            let d_out = padded_images(Input::Dense(d_out), y, margin, &mut workspace.padded);
+            for ((row, column), packed) in pairs().zip(packed) {
+                let start = (row.start * padded.width + column.start) * y.channels;
+                let to = (row.first * x.width + column.first) * x.channels;
+                let slide = slide(row, column, d_in.len() / x.len());
+                let packed = (panels(row, column), packed.as_slice());
+                slide.forward(simd, &d_out[start..], packed, None, &mut d_in[to..]);
+            }
         }
+    }
+
+    /// Ways to compute the forward pass.
+    pub fn forward_algorithms(&self, input: Input<'_>) -> Vec<Algorithm> {
+        self.algorithms(matches!(input, Input::Spikes(_)))
+    }
+
+    /// Ways to compute the weight gradient.
+    pub fn weight_gradient_algorithms(&self, input: Input<'_>) -> Vec<Algorithm> {
+        self.algorithms(matches!(input, Input::Spikes(_)) && self.stride == [1, 1])
+    }
+
+    /// The fastest way to compute the forward pass.
+    pub fn forward_algorithm(&self, input: Input<'_>) -> Algorithm {
+        self.choose(input, true, 0.3, 0.5)
+    }
+
+    /// The fastest way to compute the weight gradient.
+    pub fn weight_gradient_algorithm(&self, input: Input<'_>) -> Algorithm {
+        self.choose(input, self.stride == [1, 1], 0.35, 0.6)
+    }
+
+    /// The fastest way to compute the input gradient.
+    pub fn input_gradient_algorithm(&self) -> Algorithm {
+        if self.has_winograd() { Algorithm::Winograd } else { Algorithm::Direct }
+    }
+
+    fn algorithms(&self, spikes: bool) -> Vec<Algorithm> {
+        let mut ways = vec![Algorithm::Direct];
+        if spikes {
+            ways.push(Algorithm::Spikes);
+        }
+        if self.has_winograd() {
+            ways.push(Algorithm::Winograd);
+        }
+        ways
+    }
+
+    /// Spikes below the density where the dense algorithm becomes faster.
+    fn choose(
+        &self,
+        input: Input<'_>,
+        sparse: bool,
+        against_winograd: f64,
+        against_direct: f64,
+    ) -> Algorithm {
+        let (dense, limit) = match self.has_winograd() {
+            true => (Algorithm::Winograd, against_winograd),
+            false => (Algorithm::Direct, against_direct),
+        };
+        match input {
+            Input::Spikes(spikes) if sparse && spikes.density() < limit => Algorithm::Spikes,
+            _ => dense,
+        }
+    }
+
+    /// True if Winograd's algorithm applies.
+    fn has_winograd(&self) -> bool {
+        self.kernel == [3, 3]
+            && self.stride == [1, 1]
+            && self.padding.iter().all(|&p| p <= 2)
+            && self.input.channels.is_multiple_of(LANES)
+            && self.out_channels.is_multiple_of(LANES)
+    }
+
+    fn winograd(&self, simd: Simd) -> Winograd {
+        assert!(self.has_winograd(), "Winograd's algorithm is for 3×3 kernels of stride 1");
+        Winograd { x: self.input, y: self.output(), padding: self.padding, panel: simd.panel() }
+    }
+
+    /// The margin of the forward pass.
+    pub(super) fn margin(&self) -> Margin {
+        let [rows, columns] = self.padding;
+        Margin { above: rows, below: rows, left: columns, right: columns }
+    }
+
+    /// Layout of the weights of the forward pass.
+    fn panels(&self, width: usize) -> Panels {
+        let k = self.kernel[0] * self.kernel[1] * self.input.channels;
+        Panels { k, n: self.out_channels, width }
+    }
+
+    fn wide<'a>(&self, weights: &'a ConvWeights) -> &'a Buffer {
+        weights.wide.get_or_init(|| self.pack_panels(sparse::SLAB, &weights.plain))
+    }
+
+    fn pack_panels(&self, width: usize, plain: &[f32]) -> Buffer {
+        let n_in = self.input.channels;
+        self.panels(width).pack(|k, o| {
+            let (i, tap) = (k % n_in, k / n_in);
+            plain[self.weight_index(o, i, tap / self.kernel[1], tap % self.kernel[1])]
+        })
+    }
+
+    fn weight_index(&self, o: usize, i: usize, row: usize, column: usize) -> usize {
+        ((o * self.input.channels + i) * self.kernel[0] + row) * self.kernel[1] + column
     }
 
     /// The number of images.
@@ -263,63 +488,55 @@ impl Conv2d {
     }
 }
 
-/// The part of one row of the input that one output pixel sees.
-#[derive(Clone, Copy)]
-struct Window {
-    /// Row of all images.
-    row: usize,
-    /// First index `column · channels + channel` in that row.
-    first: usize,
-    /// Number of values.
-    len: usize,
-    /// Index of the first value in the input.
-    input: usize,
-    /// Index of its first weight.
-    weights: usize,
+impl Workspace {
+    /// A workspace whose weight gradients use certain instructions.
+    pub fn with(simd: Simd) -> Self {
+        Self { simd, ..Self::default() }
+    }
 }
 
-impl Workspace {
-    /// Lists the spikes of all rows.
-    fn list(&mut self, spikes: SpikeView<'_>) {
-        assert!(
-            spikes.shape().width * spikes.shape().channels <= 1 << 16,
-            "a row has at most 65,536 neurons"
-        );
-        self.indices.clear();
-        self.offsets.clear();
-        self.offsets.push(0);
-        for row in spikes.rows() {
-            for (at, &word) in row.iter().enumerate() {
-                let mut word = word;
-                while word != 0 {
-                    self.indices.push((at * WORD + word.trailing_zeros() as usize) as u16);
-                    word &= word - 1;
-                }
-            }
-            self.offsets.push(self.indices.len());
-        }
+/// Some of the images.
+fn slice(input: Input<'_>, shape: Shape, images: Range<usize>) -> Input<'_> {
+    match input {
+        Input::Dense(x) => Input::Dense(&x[images.start * shape.len()..images.end * shape.len()]),
+        Input::Spikes(spikes) => Input::Spikes(spikes.images(images)),
     }
+}
 
-    /// Spikes of a window, counted from its first value.
-    fn window(&self, window: Window) -> impl Iterator<Item = usize> {
-        let row = &self.indices[self.offsets[window.row]..self.offsets[window.row + 1]];
-        let start = row.partition_point(|&i| usize::from(i) < window.first);
-        row[start..]
-            .iter()
-            .map(move |&i| usize::from(i) - window.first)
-            .take_while(move |&i| i < window.len)
+/// The images as dense values with their margins: as they are if they need neither.
+fn padded_images<'a>(
+    input: Input<'a>,
+    shape: Shape,
+    margin: Margin,
+    memory: &'a mut Buffer,
+) -> &'a [f32] {
+    let n_images = match input {
+        Input::Dense(x) if margin == Margin::NONE => return x,
+        Input::Dense(x) => x.len() / shape.len(),
+        Input::Spikes(spikes) => spikes.n_images(),
+    };
+    let padded = memory.first(n_images * margin.around(shape).len());
+    pad(input, shape, margin, padded);
+    padded
+}
+
+/// Pixels of `channels` values with as many zeros as fill their last block.
+fn whole_blocks<'a>(values: &'a [f32], channels: usize, memory: &'a mut Buffer) -> &'a [f32] {
+    let width = channels.next_multiple_of(LANES);
+    if width == channels {
+        return values;
     }
+    let out = memory.zeroed(values.len() / channels * width);
+    for (out, pixel) in out.chunks_exact_mut(width).zip(values.chunks_exact(channels)) {
+        out[..channels].copy_from_slice(pixel);
+    }
+    out
 }
 
 /// Adds the gradient with respect to a bias, the sum of `d_out` over all pixels, to `gradient`.
 pub fn add_bias_gradient(d_out: &[f32], gradient: &mut [f32]) {
     assert!(d_out.len().is_multiple_of(gradient.len()), "gradients are whole pixels");
     d_out.chunks_exact(gradient.len()).for_each(|pixel| add(gradient, pixel));
-}
-
-/// `sum += a · row`.
-fn add_scaled(sum: &mut [f32], a: f32, row: &[f32]) {
-    sum.iter_mut().zip(row).for_each(|(s, &v)| *s += a * v);
 }
 
 /// `sum += row`.
@@ -338,6 +555,9 @@ mod tests {
         vec![
             Conv2d::square(shape(3, 8, 8), 32, 3, 1, 1),
             Conv2d::square(shape(32, 9, 7), 48, 3, 1, 1),
+            Conv2d::square(shape(16, 4, 4), 80, 3, 1, 0),
+            Conv2d::square(shape(16, 3, 5), 16, 3, 1, 2),
+            Conv2d::square(shape(70, 4, 40), 20, 3, 1, 1),
             Conv2d::square(shape(16, 8, 8), 64, 3, 2, 1),
             Conv2d::square(shape(7, 11, 6), 5, 5, 1, 2),
             Conv2d::square(shape(20, 7, 7), 33, 1, 1, 0),
@@ -356,57 +576,120 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn dense_passes_follow_the_definition() {
-        let mut workspace = Workspace::default();
-        for conv in geometries() {
-            let n = 3;
-            let x = reference::values(n * conv.input.len(), 0);
+    /// Of the largest value, in sums of up to a thousand products of one.
+    const ROUNDING: f64 = 2e-6;
+
+    /// Values of one geometry and all results of the definition.
+    struct Case {
+        conv: Conv2d,
+        x: Vec<f32>,
+        w: Vec<f32>,
+        bias: Vec<f32>,
+        dy: Vec<f32>,
+        y: Vec<f64>,
+        dw: Vec<f64>,
+        dx: Vec<f64>,
+    }
+
+    fn cases(n: usize, x: impl Fn(usize) -> Vec<f32>) -> Vec<Case> {
+        let case = |conv: Conv2d| {
+            let x = x(n * conv.input.len());
             let w = reference::values(conv.n_weights(), 1);
             let bias = reference::values(conv.out_channels, 2);
             let dy = reference::values(n * conv.output().len(), 3);
-            let packed = conv.pack(&w);
-            let mut y = vec![9.0; dy.len()];
-            conv.forward(&packed, Some(&bias), Input::Dense(&x), &mut y, &mut workspace);
-            let want = reference::forward(&conv, &w, Some(&bias), &x);
-            reference::assert_close("forward", &y, &want, 2e-6);
-            conv.forward(&packed, None, Input::Dense(&x), &mut y, &mut workspace);
-            reference::assert_close("forward", &y, &reference::forward(&conv, &w, None, &x), 2e-6);
-            let mut dx = vec![9.0; x.len()];
-            conv.input_gradient(&packed, &dy, &mut dx, &mut workspace);
-            let want = reference::input_gradient(&conv, &w, &dy);
-            reference::assert_close("input gradient", &dx, &want, 2e-6);
-            let mut dw = vec![0.0; w.len()];
-            conv.weight_gradient(Input::Dense(&x), &dy, &mut dw, &mut workspace);
-            let want = reference::weight_gradient(&conv, &x, &dy);
-            reference::assert_close("weight gradient", &dw, &want, 2e-6);
-            conv.weight_gradient(Input::Dense(&x), &dy, &mut dw, &mut workspace);
-            let twice: Vec<f64> = want.iter().map(|g| 2.0 * g).collect();
-            reference::assert_close("gradients add up", &dw, &twice, 2e-6);
+            let y = reference::forward(&conv, &w, Some(&bias), &x);
+            let dw = reference::weight_gradient(&conv, &x, &dy);
+            let dx = reference::input_gradient(&conv, &w, &dy);
+            Case { conv, x, w, bias, dy, y, dw, dx }
+        };
+        geometries().into_iter().map(case).collect()
+    }
+
+    impl Case {
+        fn check(&self, input: Input<'_>, simd: Simd) {
+            let mut workspace = Workspace::with(simd);
+            let packed = self.conv.pack_for(simd, &self.w);
+            for algorithm in self.conv.forward_algorithms(input) {
+                let (mut y, bias) = (vec![9.0; self.dy.len()], Some(&self.bias[..]));
+                self.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
+                let what = format!("{algorithm:?} forward {:?} {simd:?}", self.conv);
+                reference::assert_close(&what, &y, &self.y, ROUNDING);
+            }
+            for algorithm in self.conv.weight_gradient_algorithms(input) {
+                let mut dw = vec![0.0; self.w.len()];
+                for times in [1.0, 2.0] {
+                    self.conv.weight_gradient_by(
+                        algorithm,
+                        input,
+                        &self.dy,
+                        &mut dw,
+                        &mut workspace,
+                    );
+                    let want: Vec<f64> = self.dw.iter().map(|g| times * g).collect();
+                    let what = format!("{algorithm:?} weight gradient {:?} {simd:?}", self.conv);
+                    reference::assert_close(&what, &dw, &want, ROUNDING);
+                }
+            }
+            for algorithm in self.conv.algorithms(false) {
+                let mut dx = vec![9.0; self.x.len()];
+                self.conv.input_gradient_by(algorithm, &packed, &self.dy, &mut dx, &mut workspace);
+                let what = format!("{algorithm:?} input gradient {:?} {simd:?}", self.conv);
+                reference::assert_close(&what, &dx, &self.dx, ROUNDING);
+            }
+        }
+    }
+
+    #[test]
+    fn dense_passes_follow_the_definition() {
+        for case in cases(3, |n| reference::values(n, 0)) {
+            Simd::available().into_iter().for_each(|simd| case.check(Input::Dense(&case.x), simd));
         }
     }
 
     #[test]
     fn spikes_give_what_their_values_give() {
-        let mut workspace = Workspace::default();
-        for (conv, density) in geometries().into_iter().flat_map(|c| [(c, 0.1), (c, 0.6)]) {
-            let n = 3;
-            let x = reference::binary(n * conv.input.len(), density, 4);
-            let spikes = Spikes::from_dense(conv.input, &x);
-            let w = reference::values(conv.n_weights(), 1);
-            let bias = reference::values(conv.out_channels, 2);
-            let dy = reference::values(n * conv.output().len(), 3);
-            let packed = conv.pack(&w);
-            let mut y = vec![9.0; dy.len()];
-            let input = Input::Spikes(spikes.view());
-            conv.forward(&packed, Some(&bias), input, &mut y, &mut workspace);
-            let want = reference::forward(&conv, &w, Some(&bias), &x);
-            reference::assert_close("forward", &y, &want, 2e-6);
-            let mut dw = vec![0.0; w.len()];
-            conv.weight_gradient(input, &dy, &mut dw, &mut workspace);
-            let want = reference::weight_gradient(&conv, &x, &dy);
-            reference::assert_close("weight gradient", &dw, &want, 2e-6);
+        for density in [0.1, 0.6] {
+            for case in cases(3, |n| reference::binary(n, density, 4)) {
+                let spikes = Spikes::from_dense(case.conv.input, &case.x);
+                for simd in Simd::available() {
+                    case.check(Input::Spikes(spikes.view()), simd);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn spikes_add_up_in_the_order_of_the_dense_products() {
+        for case in cases(2, |n| reference::binary(n, 0.3, 4)) {
+            let spikes = Spikes::from_dense(case.conv.input, &case.x);
+            let mut all = Vec::new();
+            for simd in Simd::available() {
+                let packed = case.conv.pack_for(simd, &case.w);
+                for algorithm in [Algorithm::Direct, Algorithm::Spikes] {
+                    let mut y = vec![9.0; case.dy.len()];
+                    let (input, mut workspace) =
+                        (Input::Spikes(spikes.view()), Workspace::default());
+                    let bias = Some(&case.bias[..]);
+                    case.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
+                    all.push(y);
+                }
+            }
+            assert!(all.iter().all(|y| *y == all[0]), "the same bits: {:?}", case.conv);
+        }
+    }
+
+    #[test]
+    fn the_choice_is_by_density() {
+        let conv = Conv2d::square(Shape::new(16, 8, 8), 16, 3, 1, 1);
+        let spikes = |density| {
+            Spikes::from_dense(conv.input, &reference::binary(conv.input.len(), density, 0))
+        };
+        let (few, many) = (spikes(0.05), spikes(0.9));
+        let choice = |s: &Spikes| conv.forward_algorithm(Input::Spikes(s.view()));
+        assert_eq!((choice(&few), choice(&many)), (Algorithm::Spikes, Algorithm::Winograd));
+        let strided = Conv2d { stride: [2, 2], ..conv };
+        let input = Input::Spikes(few.view());
+        assert_eq!(strided.weight_gradient_algorithm(input), Algorithm::Direct);
     }
 
     #[test]

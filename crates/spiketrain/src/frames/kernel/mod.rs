@@ -9,13 +9,21 @@
 //! order that depends on the shapes alone and so gives the same bits on any number of threads.
 //! Shapes that do not fit are a bug of the caller and panic.
 
+mod buffer;
 mod conv;
+mod direct;
+mod panel;
 mod pool;
+mod product;
 mod reference;
+mod simd;
+mod sparse;
 mod spikes;
+mod winograd;
 
-pub use conv::{Conv2d, ConvWeights, Workspace, add_bias_gradient};
+pub use conv::{Algorithm, Conv2d, ConvWeights, Workspace, add_bias_gradient};
 pub use pool::Pool;
+pub use simd::Simd;
 pub use spikes::{SpikeView, Spikes};
 
 /// What a layer reads.

@@ -1,0 +1,463 @@
+//! Convolution of spikes: one spike adds one contiguous row, of weights in the forward pass and of
+//! the output's gradient in the weight gradient.
+
+use super::buffer::Buffer;
+use super::conv::Conv2d;
+use super::panel::{Panel, Panels};
+use super::product::ZEROS;
+use super::simd::{LANES, Simd, Vector, dispatch};
+use super::spikes::{SpikeView, WORD};
+
+/// Output channels of one slab of the forward pass.
+pub(super) const SLAB: usize = 64;
+
+/// Outputs that share the weights of a slab while they are in a cache.
+const OUTPUTS: usize = 2048;
+
+/// Values of the output's gradient of one tile of the weight gradient; they stay in the first
+/// cache.
+const TILE: usize = 6 << 10;
+
+/// Spikes of images, row by row.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// Index `column · channels + channel` of every spike, ascending in its row.
+    indices: Vec<u32>,
+    /// For each row, where each column begins in `indices`, and where the row ends.
+    starts: Vec<u32>,
+}
+
+impl Lists {
+    /// Lists the spikes of all rows.
+    fn fill(&mut self, simd: Simd, spikes: SpikeView<'_>) {
+        let n_rows = spikes.n_images() * spikes.shape().height;
+        self.indices.resize(spikes.count() + LANES, 0);
+        self.starts.resize(n_rows * (spikes.shape().width + 1), 0);
+        list_rows(simd, spikes, &mut self.indices, &mut self.starts);
+    }
+}
+
+dispatch!(
+    list_rows,
+    list_rows_body,
+    (spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32])
+);
+
+#[inline(always)]
+fn list_rows_body<V: Vector>(spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32]) {
+    let shape = spikes.shape();
+    let mut n = 0;
+    let rows = starts.chunks_exact_mut(shape.width + 1).zip(spikes.rows());
+    for (starts, words) in rows {
+        for (column, start) in starts[..shape.width].iter_mut().enumerate() {
+            *start = n as u32;
+            let end = (column + 1) * shape.channels;
+            let mut bit = column * shape.channels;
+            while bit < end {
+                let take = LANES.min(end - bit).min(WORD - bit % WORD);
+                let bits = (words[bit / WORD] >> (bit % WORD)) as u32 & (u32::MAX >> (32 - take));
+                assert!(n + LANES <= indices.len(), "all spikes were counted");
+                // SAFETY: 16 values can be written at `n`.
+                unsafe { V::write_bits(bits, bit as u32, indices.as_mut_ptr().add(n)) };
+                n += bits.count_ones() as usize;
+                bit += take;
+            }
+        }
+        starts[shape.width] = n as u32;
+    }
+}
+
+/// `out = bias + Σ weights of the window's spikes`; `weights` are `[kernel_row, kernel_column, in]`
+/// in panels of [`SLAB`] output channels, `bias` whole blocks.
+pub(super) fn forward(
+    simd: Simd,
+    conv: &Conv2d,
+    (panels, weights): (Panels, &[f32]),
+    bias: Option<&[f32]>,
+    spikes: SpikeView<'_>,
+    out: &mut [f32],
+    lists: &mut Lists,
+) {
+    let y = conv.output();
+    let at_once = (OUTPUTS / (y.height * y.width)).max(1);
+    for (chunk, out) in out.chunks_mut(at_once * y.len()).enumerate() {
+        let first = chunk * at_once;
+        let spikes = spikes.images(first..first + out.len() / y.len());
+        lists.fill(simd, spikes);
+        for panel in panels.iter() {
+            let weights = &weights[panel.start..][..panels.k * panel.width];
+            let bias = bias.map_or(&ZEROS[..], |bias| &bias[panel.column..]);
+            forward_panel(simd, conv, panel, weights, bias, lists, out);
+        }
+    }
+}
+
+dispatch!(
+    forward_panel,
+    forward_panel_body,
+    (conv: &Conv2d, panel: Panel, weights: &[f32], bias: &[f32], lists: &Lists, out: &mut [f32])
+);
+
+#[inline(always)]
+fn forward_panel_body<V: Vector>(
+    conv: &Conv2d,
+    panel: Panel,
+    weights: &[f32],
+    bias: &[f32],
+    lists: &Lists,
+    out: &mut [f32],
+) {
+    match panel.width / LANES {
+        1 => forward_blocks::<V, 1>(conv, panel, weights, bias, lists, out),
+        2 => forward_blocks::<V, 2>(conv, panel, weights, bias, lists, out),
+        3 => forward_blocks::<V, 3>(conv, panel, weights, bias, lists, out),
+        _ => forward_blocks::<V, 4>(conv, panel, weights, bias, lists, out),
+    }
+}
+
+#[inline(always)]
+fn forward_blocks<V: Vector, const N: usize>(
+    conv: &Conv2d,
+    panel: Panel,
+    weights: &[f32],
+    bias: &[f32],
+    lists: &Lists,
+    out: &mut [f32],
+) {
+    let (x, y) = (conv.input, conv.output());
+    let width = N * LANES;
+    assert!(bias.len() >= width, "the bias holds whole blocks");
+    assert_eq!(
+        weights.len(),
+        conv.kernel[0] * conv.kernel[1] * x.channels * width,
+        "one row of weights for each value of a window"
+    );
+    for (row, out) in out.chunks_exact_mut(y.width * y.channels).enumerate() {
+        let (image, top) = (row / y.height, row % y.height * conv.stride[0]);
+        for (column, out) in out.chunks_exact_mut(y.channels).enumerate() {
+            let mut sums = [V::splat(0.0); N];
+            for (block, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the bias holds `N` blocks.
+                *sum = unsafe { V::load(bias.as_ptr().add(block * LANES)) };
+            }
+            let left = column * conv.stride[1];
+            let from = left.saturating_sub(conv.padding[1]).min(x.width);
+            let to = (left + conv.kernel[1]).saturating_sub(conv.padding[1]).clamp(from, x.width);
+            for kernel_row in 0..conv.kernel[0] {
+                let y_in = (top + kernel_row).wrapping_sub(conv.padding[0]);
+                if y_in >= x.height {
+                    continue;
+                }
+                let starts = &lists.starts[(image * x.height + y_in) * (x.width + 1)..];
+                let spikes = &lists.indices[starts[from] as usize..starts[to] as usize];
+                // Row of weights of the window's first value less that value's index: indices of
+                // the window lead to rows of this row of the kernel.
+                let base = (kernel_row * conv.kernel[1] + conv.padding[1]) * x.channels;
+                let base = base.wrapping_sub(left * x.channels);
+                for &index in spikes {
+                    let row = base.wrapping_add(index as usize);
+                    debug_assert!((row + 1) * width <= weights.len());
+                    for (block, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: columns `from..to` lie in the window, so that `row` is below
+                        // the number of rows; each holds `N` blocks.
+                        *sum = sum.plus(unsafe {
+                            V::load(weights.as_ptr().add(row * width + block * LANES))
+                        });
+                    }
+                }
+            }
+            store_lanes(&sums, &mut out[panel.column..][..panel.lanes]);
+        }
+    }
+}
+
+/// Writes as many lanes as `out` has.
+#[inline(always)]
+fn store_lanes<V: Vector, const N: usize>(sums: &[V; N], out: &mut [f32]) {
+    if out.len() == N * LANES {
+        for (block, sum) in sums.iter().enumerate() {
+            // SAFETY: `out` holds `N` blocks.
+            unsafe { sum.store(out.as_mut_ptr().add(block * LANES)) };
+        }
+    } else {
+        let mut lanes = ZEROS;
+        for (block, sum) in sums.iter().enumerate() {
+            // SAFETY: `lanes` holds four blocks, the most there are.
+            unsafe { sum.store(lanes.as_mut_ptr().add(block * LANES)) };
+        }
+        out.copy_from_slice(&lanes[..out.len()]);
+    }
+}
+
+/// Memory of the weight gradient.
+#[derive(Debug, Default)]
+pub(super) struct Tiles {
+    /// A tile of the output's gradient with its margins, `[image, row, column, lane]`.
+    d_out: Buffer,
+    /// Positions of the tile's spikes, channel by channel.
+    positions: Vec<u32>,
+    /// Where each channel begins in `positions`.
+    starts: Vec<u32>,
+    /// The gradient, `[slab, channel, kernel_row, kernel_column, lane]`.
+    gradient: Buffer,
+}
+
+/// Geometry of a tile: whole images, or some rows of one.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// Images of the tile.
+    images: usize,
+    /// Input rows of each image.
+    rows: usize,
+    /// Columns of a row of the padded gradient.
+    columns: usize,
+    /// Rows of an image of the padded gradient.
+    padded_rows: usize,
+}
+
+impl Tile {
+    /// The largest tile of `lanes` output channels that the first cache holds.
+    fn of(conv: &Conv2d, lanes: usize) -> Self {
+        let columns = conv.input.width + conv.kernel[1] - 1;
+        let image = (conv.input.height + conv.kernel[0] - 1) * columns;
+        let most = TILE / lanes;
+        let (images, rows) = if image <= most {
+            (most / image, conv.input.height)
+        } else {
+            let rows = (most / columns).saturating_sub(conv.kernel[0] - 1).max(1);
+            let n_tiles = conv.input.height.div_ceil(rows);
+            (1, conv.input.height.div_ceil(n_tiles))
+        };
+        Self { images, rows, columns, padded_rows: rows + conv.kernel[0] - 1 }
+    }
+}
+
+/// Adds to `add(out, in, kernel_row · kernel_columns + kernel_column, gradient)` the gradient with
+/// respect to the weights. Strides must be 1.
+pub(super) fn weight_gradient(
+    simd: Simd,
+    conv: &Conv2d,
+    spikes: SpikeView<'_>,
+    d_out: &[f32],
+    tiles: &mut Tiles,
+    mut add: impl FnMut(usize, usize, usize, f32),
+) {
+    assert_eq!(conv.stride, [1, 1], "tiles are of every pixel");
+    let (x, n_taps) = (conv.input, conv.kernel[0] * conv.kernel[1]);
+    let lanes =
+        if n_taps == 1 { SLAB.min(conv.out_channels.next_multiple_of(LANES)) } else { LANES };
+    let n_slabs = conv.out_channels.div_ceil(lanes);
+    let slab_len = x.channels * n_taps * lanes;
+    tiles.gradient.zeroed(n_slabs * slab_len);
+    let tile = Tile::of(conv, lanes);
+    let n_images = spikes.n_images();
+    for image in (0..n_images).step_by(tile.images) {
+        let images = image..(image + tile.images).min(n_images);
+        for row in (0..x.height).step_by(tile.rows) {
+            let rows = row..(row + tile.rows).min(x.height);
+            list_channels(tiles, &tile, spikes, images.clone(), rows.clone());
+            for slab in 0..n_slabs {
+                copy_tile(conv, tiles, &tile, d_out, images.clone(), row, slab * lanes, lanes);
+                let gradient = slab * slab_len..(slab + 1) * slab_len;
+                add_tile(simd, conv, &tile, tiles, lanes, gradient);
+            }
+        }
+    }
+    for (at, &gradient) in tiles.gradient.as_slice()[..n_slabs * slab_len].iter().enumerate() {
+        let (slab, tap, lane) = (at / slab_len, at / lanes % n_taps, at % lanes);
+        if slab * lanes + lane < conv.out_channels {
+            add(slab * lanes + lane, at % slab_len / (lanes * n_taps), tap, gradient);
+        }
+    }
+}
+
+/// Lists the spikes of each channel as positions `(image · padded rows + row) · columns + column`
+/// in the tile.
+fn list_channels(
+    tiles: &mut Tiles,
+    tile: &Tile,
+    spikes: SpikeView<'_>,
+    images: std::ops::Range<usize>,
+    rows: std::ops::Range<usize>,
+) {
+    let n_channels = spikes.shape().channels;
+    let each = |visit: &mut dyn FnMut(usize, u32)| {
+        for (of_tile, image) in images.clone().enumerate() {
+            for row in rows.clone() {
+                let first = (of_tile * tile.padded_rows + row - rows.start) * tile.columns;
+                for (at, &word) in spikes.row(image, row).iter().enumerate() {
+                    let mut word = word;
+                    while word != 0 {
+                        let bit = at * WORD + word.trailing_zeros() as usize;
+                        visit(bit % n_channels, (first + bit / n_channels) as u32);
+                        word &= word - 1;
+                    }
+                }
+            }
+        }
+    };
+    let starts = &mut tiles.starts;
+    starts.clear();
+    starts.resize(n_channels + 2, 0);
+    each(&mut |channel, _| starts[channel + 2] += 1);
+    (2..n_channels + 2).for_each(|c| starts[c] += starts[c - 1]);
+    let positions = &mut tiles.positions;
+    positions.resize(starts[n_channels + 1] as usize, 0);
+    each(&mut |channel, position| {
+        let at = &mut starts[channel + 1];
+        positions[*at as usize] = position;
+        *at += 1;
+    });
+}
+
+/// Copies the part of the output's gradient that the tile's spikes meet, with zeros where there is
+/// no output. The first row and column are those that the first input meets with its last tap.
+fn copy_tile(
+    conv: &Conv2d,
+    tiles: &mut Tiles,
+    tile: &Tile,
+    d_out: &[f32],
+    images: std::ops::Range<usize>,
+    first_row: usize,
+    channel: usize,
+    lanes: usize,
+) {
+    let y = conv.output();
+    let valid = lanes.min(y.channels - channel);
+    let row_len = tile.columns * lanes;
+    let to = tiles.d_out.first(images.len() * tile.padded_rows * row_len);
+    for (at, to) in to.chunks_exact_mut(row_len).enumerate() {
+        let image = images.start + at / tile.padded_rows;
+        let row =
+            (first_row + at % tile.padded_rows + conv.padding[0]).wrapping_sub(conv.kernel[0] - 1);
+        if row >= y.height {
+            to.fill(0.0);
+            continue;
+        }
+        let from = &d_out[(image * y.height + row) * y.width * y.channels..];
+        for (column, to) in to.chunks_exact_mut(lanes).enumerate() {
+            let column = (column + conv.padding[1]).wrapping_sub(conv.kernel[1] - 1);
+            if column >= y.width {
+                to.fill(0.0);
+                continue;
+            }
+            let from = &from[column * y.channels + channel..][..valid];
+            to[..valid].copy_from_slice(from);
+            to[valid..].fill(0.0);
+        }
+    }
+}
+
+/// Adds the tile's gradient to its slab of the whole.
+fn add_tile(
+    simd: Simd,
+    conv: &Conv2d,
+    tile: &Tile,
+    tiles: &mut Tiles,
+    lanes: usize,
+    slab: std::ops::Range<usize>,
+) {
+    let [rows, columns] = conv.kernel;
+    let d_out = tiles.d_out.as_slice();
+    let gradient = &mut tiles.gradient.as_mut_slice()[slab];
+    let mut group = Group {
+        starts: &tiles.starts,
+        positions: &tiles.positions,
+        d_out,
+        columns: tile.columns,
+        kernel: conv.kernel,
+        first: [0, 0],
+        n_taps: [1, 1],
+        lanes,
+    };
+    let wide = simd.keeps_nine();
+    let rows_at_once = if wide && rows == 3 && columns == 3 { 3 } else { 1 };
+    for row in (0..rows).step_by(rows_at_once) {
+        for column in (0..columns).step_by(3) {
+            group.first = [row, column];
+            group.n_taps = [rows_at_once, 3.min(columns - column)];
+            add_group(simd, &group, gradient);
+        }
+    }
+}
+
+/// Taps whose sums are in registers together.
+struct Group<'a> {
+    starts: &'a [u32],
+    positions: &'a [u32],
+    d_out: &'a [f32],
+    /// Columns of a row of `d_out`.
+    columns: usize,
+    kernel: [usize; 2],
+    /// First kernel row and column.
+    first: [usize; 2],
+    /// Number of kernel rows and columns.
+    n_taps: [usize; 2],
+    lanes: usize,
+}
+
+dispatch!(add_group, add_group_body, (group: &Group<'_>, gradient: &mut [f32]));
+
+#[inline(always)]
+fn add_group_body<V: Vector>(group: &Group<'_>, gradient: &mut [f32]) {
+    match (group.n_taps, group.lanes / LANES) {
+        ([3, 3], 1) => add_taps::<V, 3, 3, 1>(group, gradient),
+        ([1, 3], 1) => add_taps::<V, 1, 3, 1>(group, gradient),
+        ([1, 2], 1) => add_taps::<V, 1, 2, 1>(group, gradient),
+        ([1, 1], 1) => add_taps::<V, 1, 1, 1>(group, gradient),
+        ([1, 1], 2) => add_taps::<V, 1, 1, 2>(group, gradient),
+        ([1, 1], 3) => add_taps::<V, 1, 1, 3>(group, gradient),
+        ([1, 1], 4) => add_taps::<V, 1, 1, 4>(group, gradient),
+        (taps, blocks) => unreachable!("no kernel for {taps:?} taps of {blocks} blocks"),
+    }
+}
+
+#[inline(always)]
+fn add_taps<V: Vector, const ROWS: usize, const COLUMNS: usize, const N: usize>(
+    group: &Group<'_>,
+    gradient: &mut [f32],
+) {
+    let width = N * LANES;
+    let n_taps = group.kernel[0] * group.kernel[1];
+    let n_channels = gradient.len() / (n_taps * width);
+    // Offset in `d_out` from a spike's position to its output by the group's last tap.
+    let last_row = group.kernel[0] - group.first[0] - ROWS;
+    let last_column = group.kernel[1] - group.first[1] - COLUMNS;
+    let offset = last_row * group.columns + last_column;
+    let reach = offset + (ROWS - 1) * group.columns + COLUMNS;
+    let n_positions = group.d_out.len() / width;
+    let channels = gradient.chunks_exact_mut(n_taps * width).zip(group.starts.windows(2));
+    debug_assert_eq!(channels.len(), n_channels);
+    for (gradient, range) in channels {
+        let positions = &group.positions[range[0] as usize..range[1] as usize];
+        let (Some(_), Some(&last)) = (positions.first(), positions.last()) else { continue };
+        // Positions ascend, so that the last bounds them all.
+        assert!(last as usize + reach <= n_positions, "the tile reaches every tap");
+        let mut sums = [[[V::splat(0.0); N]; COLUMNS]; ROWS];
+        for &position in positions {
+            let at = (position as usize + offset) * width;
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sums) in sums.iter_mut().enumerate() {
+                    for (block, sum) in sums.iter_mut().enumerate() {
+                        let at = at + (row * group.columns + column) * width + block * LANES;
+                        // SAFETY: the assertion above, in units of `width`.
+                        *sum = sum.plus(unsafe { V::load(group.d_out.as_ptr().add(at)) });
+                    }
+                }
+            }
+        }
+        // Outputs ascend where taps descend.
+        for (row, sums) in sums.iter().enumerate() {
+            for (column, sums) in sums.iter().enumerate() {
+                let kernel_row = group.first[0] + ROWS - 1 - row;
+                let kernel_column = group.first[1] + COLUMNS - 1 - column;
+                let at = (kernel_row * group.kernel[1] + kernel_column) * width;
+                for (block, sum) in sums.iter().enumerate() {
+                    let to = gradient[at + block * LANES..][..LANES].as_mut_ptr();
+                    // SAFETY: the slice holds one block.
+                    unsafe { V::load(to).plus(*sum).store(to) };
+                }
+            }
+        }
+    }
+}
