@@ -237,8 +237,8 @@ impl Conv2d {
         assert_eq!(gradient.len(), self.n_weights(), "one gradient a weight");
         let simd = workspace.simd;
         let (n_in, n_taps) = (self.input.channels, self.kernel[0] * self.kernel[1]);
-        let add = |out: usize, channel: usize, tap: usize, value: f32| {
-            gradient[(out * n_in + channel) * n_taps + tap] += value;
+        let mut add = |out: usize, weight: usize, value: f32| {
+            gradient[out * n_in * n_taps + weight] += value;
         };
         match (algorithm, input) {
             (Algorithm::Spikes, Input::Spikes(spikes)) => {
@@ -246,7 +246,6 @@ impl Conv2d {
             }
             (Algorithm::Spikes, Input::Dense(_)) => panic!("dense values are no spikes"),
             (Algorithm::Direct, _) => {
-                let mut add = add;
                 let panels = self.panels(simd.panel());
                 let Workspace { padded, d_out: blocks, gradient: sum, .. } = workspace;
                 let sum = sum.zeroed(panels.len());
@@ -260,7 +259,11 @@ impl Conv2d {
                     slide.widen_outputs(y.channels.next_multiple_of(LANES), y);
                     slide.weight_gradient(simd, x, d_out, (panels, sum));
                 }
-                panels.visit(sum, |row, out, value| add(out, row % n_in, row / n_in, value));
+                panels.visit(sum, |row, first, values| {
+                    let weight = row % n_in * n_taps + row / n_in;
+                    let outs = values.iter().enumerate();
+                    outs.for_each(|(lane, &value)| add(first + lane, weight, value));
+                });
             }
             (Algorithm::Winograd, _) => {
                 let x = padded_images(input, self.input, Margin::NONE, &mut workspace.padded);

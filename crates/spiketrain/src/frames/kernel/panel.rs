@@ -59,14 +59,12 @@ impl Panels {
         buffer
     }
 
-    /// Visits the elements of a packed matrix as `(row, column, value)`.
-    pub(super) fn visit(self, values: &[f32], mut visit: impl FnMut(usize, usize, f32)) {
+    /// Visits the rows of each panel of a packed matrix as `(row, first column, values)`.
+    pub(super) fn visit(self, values: &[f32], mut visit: impl FnMut(usize, usize, &[f32])) {
         for panel in self.iter() {
             for row in 0..self.k {
-                let from = &values[panel.start + row * panel.width..][..panel.lanes];
-                for (lane, &value) in from.iter().enumerate() {
-                    visit(row, panel.column + lane, value);
-                }
+                let values = &values[panel.start + row * panel.width..][..panel.lanes];
+                visit(row, panel.column, values);
             }
         }
     }

@@ -149,6 +149,23 @@ unsafe fn strip_of<V: Vector, const N: usize>(
     heights!(1 2 3 4 5 6 7 8 9 10 11 12)
 }
 
+/// Repeats a statement for each index of the list that is below `$n`, with the index a constant, so
+/// that arrays of vectors become registers.
+macro_rules! each {
+    ($i:ident < $n:ident of [$($at:literal)*], $body:expr) => {
+        $(if $at < $n {
+            const $i: usize = $at;
+            $body;
+        })*
+    };
+}
+macro_rules! each_row {
+    ($i:ident < $n:ident, $body:expr) => { each!($i < $n of [0 1 2 3 4 5 6 7 8 9 10 11], $body) };
+}
+macro_rules! each_block {
+    ($i:ident < $n:ident, $body:expr) => { each!($i < $n of [0 1 2 3], $body) };
+}
+
 /// `ROWS` rows from row `m`, with all sums in registers.
 ///
 /// # Safety
@@ -163,37 +180,37 @@ unsafe fn rows_of<V: Vector, const ROWS: usize, const N: usize>(
     out: *mut f32,
     out_step: usize,
 ) {
-    let mut sums = [[V::splat(0.0); N]; ROWS];
+    let mut sums = [[V::splat(0.0); MAX_BLOCKS]; MAX_ROWS];
     // SAFETY: the caller's promise, for every pointer below.
     unsafe {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            for (block, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load(init.add(row * init_step + block * LANES));
-            }
-        }
+        each_row!(
+            ROW < ROWS,
+            each_block!(BLOCK < N, {
+                sums[ROW][BLOCK] = V::load(init.add(ROW * init_step + BLOCK * LANES));
+            })
+        );
         for run in 0..product.runs {
             let mut x = product.x.as_ptr().wrapping_add(m * product.x_m + run * product.x_run);
             let mut w = product.w.as_ptr().wrapping_add(run * product.w_run);
             for _ in 0..product.k {
-                let mut row = [V::splat(0.0); N];
-                for (block, row) in row.iter_mut().enumerate() {
-                    *row = V::load(w.add(block * LANES));
-                }
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = V::splat(*x.add(m * product.x_m));
-                    for (sum, &w) in sums.iter_mut().zip(&row) {
-                        *sum = sum.plus_product(x, w);
-                    }
-                }
+                let mut values = [V::splat(0.0); MAX_BLOCKS];
+                each_block!(BLOCK < N, values[BLOCK] = V::load(w.add(BLOCK * LANES)));
+                each_row!(ROW < ROWS, {
+                    let x = V::splat(*x.add(ROW * product.x_m));
+                    each_block!(BLOCK < N, {
+                        sums[ROW][BLOCK] = sums[ROW][BLOCK].plus_product(x, values[BLOCK]);
+                    });
+                });
                 x = x.wrapping_add(product.x_k);
                 w = w.wrapping_add(product.w_k);
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            for (block, sum) in sums.iter().enumerate() {
-                sum.store(out.add(row * out_step + block * LANES));
-            }
-        }
+        each_row!(
+            ROW < ROWS,
+            each_block!(BLOCK < N, {
+                sums[ROW][BLOCK].store(out.add(ROW * out_step + BLOCK * LANES));
+            })
+        );
     }
 }
 

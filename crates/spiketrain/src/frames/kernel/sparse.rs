@@ -7,6 +7,8 @@ use super::panel::{Panel, Panels};
 use super::product::ZEROS;
 use super::simd::{LANES, Simd, Vector, dispatch};
 use super::spikes::{SpikeView, WORD};
+use crate::Shape;
+use std::ops::Range;
 
 /// Output channels of one slab of the forward pass.
 pub(super) const SLAB: usize = 64;
@@ -194,10 +196,14 @@ fn store_lanes<V: Vector, const N: usize>(sums: &[V; N], out: &mut [f32]) {
 pub(super) struct Tiles {
     /// A tile of the output's gradient with its margins, `[image, row, column, lane]`.
     d_out: Buffer,
-    /// Positions of the tile's spikes, channel by channel.
-    positions: Vec<u32>,
-    /// Where each channel begins in `positions`.
-    starts: Vec<u32>,
+    /// The tile's spikes as `position · 65,536 + channel`.
+    spikes: Vec<u32>,
+    /// Positions of the tile's spikes, `capacity` for each channel.
+    positions: Vec<u16>,
+    /// Number of spikes of each channel.
+    counts: Vec<u32>,
+    /// Most spikes of a channel.
+    capacity: usize,
     /// The gradient, `[slab, channel, kernel_row, kernel_column, lane]`.
     gradient: Buffer,
 }
@@ -232,30 +238,40 @@ impl Tile {
     }
 }
 
-/// Adds to `add(out, in, kernel_row · kernel_columns + kernel_column, gradient)` the gradient with
-/// respect to the weights. Strides must be 1.
+/// Passes to `add(out, weight, gradient)` the gradient with respect to the weights, where `weight`
+/// counts `[in, kernel_row, kernel_column]`. Strides must be 1.
 pub(super) fn weight_gradient(
     simd: Simd,
     conv: &Conv2d,
     spikes: SpikeView<'_>,
     d_out: &[f32],
     tiles: &mut Tiles,
-    mut add: impl FnMut(usize, usize, usize, f32),
+    mut add: impl FnMut(usize, usize, f32),
 ) {
     assert_eq!(conv.stride, [1, 1], "tiles are of every pixel");
+    let shape = conv.input;
+    // Where one window covers the input, every neuron is a channel of its own.
+    let conv = &if conv.output().height * conv.output().width == 1 && conv.padding == [0, 0] {
+        Conv2d::linear(Shape::flat(shape.len()), conv.out_channels)
+    } else {
+        *conv
+    };
     let (x, n_taps) = (conv.input, conv.kernel[0] * conv.kernel[1]);
+    let flat = x != shape;
+    assert!(x.channels <= 1 << 16, "a channel is a 16-bit number");
     let lanes =
         if n_taps == 1 { SLAB.min(conv.out_channels.next_multiple_of(LANES)) } else { LANES };
     let n_slabs = conv.out_channels.div_ceil(lanes);
     let slab_len = x.channels * n_taps * lanes;
     tiles.gradient.zeroed(n_slabs * slab_len);
     let tile = Tile::of(conv, lanes);
-    let n_images = spikes.n_images();
+    let (n_images, n_rows) = (spikes.n_images(), x.height);
     for image in (0..n_images).step_by(tile.images) {
         let images = image..(image + tile.images).min(n_images);
-        for row in (0..x.height).step_by(tile.rows) {
-            let rows = row..(row + tile.rows).min(x.height);
-            list_channels(tiles, &tile, spikes, images.clone(), rows.clone());
+        for row in (0..n_rows).step_by(tile.rows) {
+            let rows = row..(row + tile.rows).min(n_rows);
+            let rows = if flat { 0..shape.height } else { rows };
+            list_channels(simd, conv, tiles, &tile, spikes, images.clone(), rows);
             for slab in 0..n_slabs {
                 copy_tile(conv, tiles, &tile, d_out, images.clone(), row, slab * lanes, lanes);
                 let gradient = slab * slab_len..(slab + 1) * slab_len;
@@ -263,10 +279,15 @@ pub(super) fn weight_gradient(
             }
         }
     }
-    for (at, &gradient) in tiles.gradient.as_slice()[..n_slabs * slab_len].iter().enumerate() {
-        let (slab, tap, lane) = (at / slab_len, at / lanes % n_taps, at % lanes);
-        if slab * lanes + lane < conv.out_channels {
-            add(slab * lanes + lane, at % slab_len / (lanes * n_taps), tap, gradient);
+    let slabs = tiles.gradient.as_slice()[..n_slabs * slab_len].chunks_exact(slab_len);
+    for (slab, values) in slabs.enumerate() {
+        let valid = lanes.min(conv.out_channels - slab * lanes);
+        for (at, values) in values.chunks_exact(lanes).enumerate() {
+            let pixels = shape.height * shape.width;
+            let at = if flat { at % shape.channels * pixels + at / shape.channels } else { at };
+            for (lane, &value) in values[..valid].iter().enumerate() {
+                add(slab * lanes + lane, at, value);
+            }
         }
     }
 }
@@ -274,40 +295,73 @@ pub(super) fn weight_gradient(
 /// Lists the spikes of each channel as positions `(image · padded rows + row) · columns + column`
 /// in the tile.
 fn list_channels(
+    simd: Simd,
+    conv: &Conv2d,
     tiles: &mut Tiles,
     tile: &Tile,
     spikes: SpikeView<'_>,
-    images: std::ops::Range<usize>,
-    rows: std::ops::Range<usize>,
+    images: Range<usize>,
+    rows: Range<usize>,
 ) {
-    let n_channels = spikes.shape().channels;
-    let each = |visit: &mut dyn FnMut(usize, u32)| {
-        for (of_tile, image) in images.clone().enumerate() {
-            for row in rows.clone() {
-                let first = (of_tile * tile.padded_rows + row - rows.start) * tile.columns;
-                for (at, &word) in spikes.row(image, row).iter().enumerate() {
-                    let mut word = word;
-                    while word != 0 {
-                        let bit = at * WORD + word.trailing_zeros() as usize;
-                        visit(bit % n_channels, (first + bit / n_channels) as u32);
-                        word &= word - 1;
-                    }
+    tiles.capacity = tile.images * tile.rows * conv.input.width;
+    tiles.counts.clear();
+    tiles.counts.resize(conv.input.channels, 0);
+    tiles.positions.resize(conv.input.channels * tiles.capacity, 0);
+    let all = spikes.images(images.clone());
+    tiles.spikes.resize(all.count() + LANES, 0);
+    list_tile(simd, conv, tile, all, rows, tiles);
+}
+
+dispatch!(
+    list_tile,
+    list_tile_body,
+    (conv: &Conv2d, tile: &Tile, spikes: SpikeView<'_>, rows: Range<usize>, tiles: &mut Tiles)
+);
+
+#[inline(always)]
+fn list_tile_body<V: Vector>(
+    conv: &Conv2d,
+    tile: &Tile,
+    spikes: SpikeView<'_>,
+    rows: Range<usize>,
+    tiles: &mut Tiles,
+) {
+    let (shape, n_channels) = (spikes.shape(), conv.input.channels);
+    let list = &mut tiles.spikes;
+    let mut n = 0;
+    // A flat layer's channels are the neurons of all rows, and its positions the images.
+    let flat = n_channels != shape.channels;
+    for image in 0..spikes.n_images() {
+        for row in rows.clone() {
+            let words = spikes.row(image, row);
+            let first = (image * tile.padded_rows + row - rows.start) * tile.columns;
+            let pixels = if flat { 1 } else { shape.width };
+            let len = if flat { shape.width * shape.channels } else { n_channels };
+            for pixel in 0..pixels {
+                let position = if flat { image } else { first + pixel };
+                let channel = if flat { row * len } else { 0 };
+                let (begin, end) = (pixel * len, (pixel + 1) * len);
+                let mut bit = begin;
+                while bit < end {
+                    let take = LANES.min(end - bit).min(WORD - bit % WORD);
+                    let bits =
+                        (words[bit / WORD] >> (bit % WORD)) as u32 & (u32::MAX >> (32 - take));
+                    assert!(n + LANES <= list.len(), "all spikes were counted");
+                    let base = (position << 16) + channel + bit - begin;
+                    // SAFETY: 16 values can be written at `n`.
+                    unsafe { V::write_bits(bits, base as u32, list.as_mut_ptr().add(n)) };
+                    n += bits.count_ones() as usize;
+                    bit += take;
                 }
             }
         }
-    };
-    let starts = &mut tiles.starts;
-    starts.clear();
-    starts.resize(n_channels + 2, 0);
-    each(&mut |channel, _| starts[channel + 2] += 1);
-    (2..n_channels + 2).for_each(|c| starts[c] += starts[c - 1]);
-    let positions = &mut tiles.positions;
-    positions.resize(starts[n_channels + 1] as usize, 0);
-    each(&mut |channel, position| {
-        let at = &mut starts[channel + 1];
-        positions[*at as usize] = position;
-        *at += 1;
-    });
+    }
+    for &spike in &list[..n] {
+        let (channel, position) = (spike as usize & 0xffff, (spike >> 16) as u16);
+        let count = &mut tiles.counts[channel];
+        tiles.positions[channel * tiles.capacity + *count as usize] = position;
+        *count += 1;
+    }
 }
 
 /// Copies the part of the output's gradient that the tile's spikes meet, with zeros where there is
@@ -317,7 +371,7 @@ fn copy_tile(
     tiles: &mut Tiles,
     tile: &Tile,
     d_out: &[f32],
-    images: std::ops::Range<usize>,
+    images: Range<usize>,
     first_row: usize,
     channel: usize,
     lanes: usize,
@@ -355,14 +409,15 @@ fn add_tile(
     tile: &Tile,
     tiles: &mut Tiles,
     lanes: usize,
-    slab: std::ops::Range<usize>,
+    slab: Range<usize>,
 ) {
     let [rows, columns] = conv.kernel;
     let d_out = tiles.d_out.as_slice();
     let gradient = &mut tiles.gradient.as_mut_slice()[slab];
     let mut group = Group {
-        starts: &tiles.starts,
+        counts: &tiles.counts,
         positions: &tiles.positions,
+        capacity: tiles.capacity,
         d_out,
         columns: tile.columns,
         kernel: conv.kernel,
@@ -383,8 +438,9 @@ fn add_tile(
 
 /// Taps whose sums are in registers together.
 struct Group<'a> {
-    starts: &'a [u32],
-    positions: &'a [u32],
+    counts: &'a [u32],
+    positions: &'a [u16],
+    capacity: usize,
     d_out: &'a [f32],
     /// Columns of a row of `d_out`.
     columns: usize,
@@ -419,23 +475,21 @@ fn add_taps<V: Vector, const ROWS: usize, const COLUMNS: usize, const N: usize>(
 ) {
     let width = N * LANES;
     let n_taps = group.kernel[0] * group.kernel[1];
-    let n_channels = gradient.len() / (n_taps * width);
     // Offset in `d_out` from a spike's position to its output by the group's last tap.
     let last_row = group.kernel[0] - group.first[0] - ROWS;
     let last_column = group.kernel[1] - group.first[1] - COLUMNS;
     let offset = last_row * group.columns + last_column;
     let reach = offset + (ROWS - 1) * group.columns + COLUMNS;
     let n_positions = group.d_out.len() / width;
-    let channels = gradient.chunks_exact_mut(n_taps * width).zip(group.starts.windows(2));
-    debug_assert_eq!(channels.len(), n_channels);
-    for (gradient, range) in channels {
-        let positions = &group.positions[range[0] as usize..range[1] as usize];
-        let (Some(_), Some(&last)) = (positions.first(), positions.last()) else { continue };
+    let lists = group.positions.chunks_exact(group.capacity).zip(group.counts);
+    for (gradient, (list, &count)) in gradient.chunks_exact_mut(n_taps * width).zip(lists) {
+        let positions = &list[..count as usize];
         // Positions ascend, so that the last bounds them all.
-        assert!(last as usize + reach <= n_positions, "the tile reaches every tap");
+        let Some(&last) = positions.last() else { continue };
+        assert!(usize::from(last) + reach <= n_positions, "the tile reaches every tap");
         let mut sums = [[[V::splat(0.0); N]; COLUMNS]; ROWS];
         for &position in positions {
-            let at = (position as usize + offset) * width;
+            let at = (usize::from(position) + offset) * width;
             for (row, sums) in sums.iter_mut().enumerate() {
                 for (column, sums) in sums.iter_mut().enumerate() {
                     for (block, sum) in sums.iter_mut().enumerate() {

@@ -182,15 +182,15 @@ impl Winograd {
         }
     }
 
-    /// Adds to `add(out, in, kernel_row · 3 + kernel_column, gradient)` the gradient with respect
-    /// to the weights.
+    /// Passes to `add(out, weight, gradient)` the gradient with respect to the weights, where
+    /// `weight` counts `[in, kernel_row, kernel_column]`.
     pub(super) fn weight_gradient(
         &self,
         simd: Simd,
         x: &[f32],
         d_out: &[f32],
         memory: &mut Tiles,
-        mut add: impl FnMut(usize, usize, usize, f32),
+        mut add: impl FnMut(usize, usize, f32),
     ) {
         let panels = self.panels();
         let (x_step, y_step) = (self.step(self.x.channels), self.step(self.y.channels));
@@ -228,7 +228,7 @@ impl Winograd {
                 let at = panel.start + i * panel.width + lane;
                 let points = std::array::from_fn(|point| gradient[point * panels.len() + at]);
                 for (tap, value) in transform_gradient(&points).into_iter().enumerate() {
-                    add(panel.column + lane, i, tap, value);
+                    add(panel.column + lane, i * 9 + tap, value);
                 }
             }
         }
