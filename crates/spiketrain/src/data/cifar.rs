@@ -61,7 +61,8 @@ pub(super) fn load(root: &Path) -> Result<(Split, Split)> {
 
 fn missing(path: &Path) -> Error {
     let path = path.display();
-    Error::data(format!("{path} is missing (nor is it there with .xz, nor is {ARCHIVE})"))
+    let how = super::how_to_obtain("cifar10");
+    Error::data(format!("{path} is missing (nor is it there with .xz, nor is {ARCHIVE}){how}"))
 }
 
 /// The file `name` of `folder`, plain or packed.

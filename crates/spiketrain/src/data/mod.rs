@@ -234,10 +234,22 @@ fn folder(root: &Path, name: &str, others: &[&str]) -> Result<PathBuf> {
     places.iter().find(|p| p.is_dir()).cloned().ok_or_else(|| {
         let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
         Error::data(format!(
-            "no folder with {name}: looked for {}; name the data folder with --data-dir or SPIKETRAIN_DATA",
-            list.join(", ")
+            "no folder with {name}: looked for {}; name the data folder with --data-dir or SPIKETRAIN_DATA{}",
+            list.join(", "),
+            how_to_obtain(name)
         ))
     })
+}
+
+/// What to do about a data set that is not there, as the end of a message.
+fn how_to_obtain(name: &str) -> String {
+    match catalogue::find(name).map(|e| e.origin) {
+        Some(catalogue::Origin::Download(_)) => {
+            format!(", or download it with `spiketrain data fetch {name}`")
+        }
+        Some(catalogue::Origin::ByHand(how)) => format!(", or obtain it by hand: {how}"),
+        _ => String::new(),
+    }
 }
 
 /// A file or folder of the user's own: an absolute `path`, or one below the data folder, or one
@@ -274,7 +286,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dirs = DataDirs { root: dir.path().into() };
         let message = |d: Data| d.load(&dirs).unwrap_err().to_string();
-        assert!(message(Data::Mnist(Limits::default())).contains("MNIST/raw"));
+        let absent = message(Data::Mnist(Limits::default()));
+        assert!(absent.contains("MNIST/raw") && absent.contains("data fetch mnist"), "{absent}");
         std::fs::create_dir(dir.path().join("mnist")).unwrap();
         let missing = message(Data::Mnist(Limits::default()));
         assert!(missing.contains("train-images-idx3-ubyte.gz is missing"), "{missing}");

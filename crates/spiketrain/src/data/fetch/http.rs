@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
+use ureq::Proxy;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsConfigBuilder};
 
 /// How long to wait.
@@ -47,19 +48,28 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that checks certificates against Mozilla's roots, or against those in the file
-    /// that `SSL_CERT_FILE` names.
+    /// A client that uses the proxy named by the usual variables (`HTTPS_PROXY` and so on) and
+    /// checks certificates against Mozilla's roots, or against those in the file that
+    /// `SSL_CERT_FILE` names.
     ///
     /// # Errors
     ///
     /// If that file cannot be read.
-    pub(super) fn new(patience: Patience) -> Result<Self> {
+    pub(super) fn from_environment(patience: Patience) -> Result<Self> {
+        let path = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty());
+        let roots = path.map(|p| roots(Path::new(&p))).transpose()?;
+        Ok(Self::new(patience, Proxy::try_from_env(), roots))
+    }
+
+    /// A client with this proxy and these certificates, Mozilla's roots if none are given.
+    pub(super) fn new(patience: Patience, proxy: Option<Proxy>, roots: Option<RootCerts>) -> Self {
         let (mut tls, has_tls) = with_provider(TlsConfig::builder());
-        if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
-            tls = tls.root_certs(roots(Path::new(&path))?);
+        if let Some(roots) = roots {
+            tls = tls.root_certs(roots);
         }
         let config = ureq::Agent::config_builder()
             .tls_config(tls.build())
+            .proxy(proxy)
             .http_status_as_error(false)
             // Without TLS a redirection to https could not be followed.
             .max_redirects(if has_tls { 10 } else { 0 })
@@ -69,7 +79,7 @@ impl Client {
             .timeout_recv_response(Some(patience.read))
             .timeout_per_read(Some(patience.read))
             .build();
-        Ok(Self { agent: config.new_agent(), has_tls })
+        Self { agent: config.new_agent(), has_tls }
     }
 
     /// Asks for the bytes from `first` on of a file of `n_bytes`: the byte with which the answer

@@ -54,7 +54,7 @@ impl Download {
     pub fn fetch(&self, root: &Path, observer: &mut dyn Observer) -> Result<Vec<PathBuf>> {
         let folder = root.join(self.folder);
         std::fs::create_dir_all(&folder).map_err(|e| Error::io("making the folder", &folder, e))?;
-        let client = Client::new(Patience::default())?;
+        let client = Client::from_environment(Patience::default())?;
         self.files.iter().map(|f| f.fetch(self.mirrors, &folder, &client, observer)).collect()
     }
 
@@ -110,6 +110,7 @@ impl Remote {
                 Err(why) => failures.push(format!("\n  {address}: {why}")),
             }
         }
+        part.discard_if_empty();
         Err(Error::data(format!(
             "cannot download {}, its place is {}{}",
             self.name,
@@ -264,6 +265,15 @@ impl Part {
 
     fn checksum(&mut self) -> Result<String> {
         checksum(&mut self.file).map_err(|e| Error::io("reading", &self.path, e))
+    }
+
+    /// Leaves nothing behind if there is nothing worth keeping.
+    fn discard_if_empty(self) {
+        drop(self.file);
+        if self.len == 0 {
+            // An empty file that stays does no harm.
+            let _ = std::fs::remove_file(self.path);
+        }
     }
 
     /// Gives the file its final name.

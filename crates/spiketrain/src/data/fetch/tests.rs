@@ -169,7 +169,7 @@ impl Place {
     fn watch(&self, mirrors: &[&str], file: &Remote, watch: &mut Watch) -> Result<PathBuf> {
         let patience =
             Patience { connect: Duration::from_secs(5), read: Duration::from_millis(400) };
-        let client = Client::new(patience).unwrap();
+        let client = Client::new(patience, None, None);
         file.fetch(mirrors, self.0.path(), &client, watch)
     }
 
@@ -249,7 +249,7 @@ fn a_wrong_checksum_is_never_given_the_final_name() {
     let place = Place::new();
     let error = place.must_fail(vec![Answer::Serve(bad.clone())]);
     assert!(error.contains(": SHA-256 ") && error.contains(remote(&good).sha256), "{error}");
-    assert_eq!(place.read("file.bin.part").unwrap(), b"");
+    assert!(place.read("file.bin.part").is_none());
     // Wrong bytes from an earlier call: the same mirror is asked for the whole.
     let place = Place::new().write("file.bin.part", &bad[..5000]);
     let answers = vec![Answer::Serve(good.clone()), Answer::Serve(good)];
