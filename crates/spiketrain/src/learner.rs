@@ -95,6 +95,20 @@ pub struct Prediction {
     pub n_synops: u64,
     /// Time of the decision, as a fraction of the window.
     pub decision_time: Option<f32>,
+    /// The method's own measures.
+    pub measures: Vec<Measure>,
+}
+
+/// A measure of one sample: the sum of a quantity over everything counted inside the sample
+/// (itself, its patches, its steps) and how many those are. Its mean over samples is pooled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// Name among the metrics.
+    pub name: &'static str,
+    /// Sum of the quantity.
+    pub sum: f64,
+    /// How many were summed.
+    pub count: u64,
 }
 
 /// One way to train a network. See the numbered invariants in `ARCHITECTURE.md`.

@@ -282,6 +282,8 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "s2stdp-softhebb-mnist"
     "s2stdp-softhebb-fashion-mnist"
     "s2stdp-softhebb-cifar10"
+    "event-stdp-digits"
+    "event-stdp-mnist"
 };
 
 #[cfg(test)]

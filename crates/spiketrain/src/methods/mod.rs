@@ -1,5 +1,6 @@
 //! One paper, one file (or one folder, where a paper needs more).
 
+pub mod event_stdp;
 pub mod s2stdp;
 pub mod temporal_autoencoder;
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// Representation learning by event-based STDP.
+    EventStdp(event_stdp::Params),
     /// Supervised STDP with neuronal competition groups.
     S2stdp(s2stdp::Params),
 }
@@ -19,12 +22,13 @@ pub enum Method {
 impl Method {
     /// The cards of all methods.
     pub fn all() -> &'static [&'static Card] {
-        &[&s2stdp::CARD]
+        &[&event_stdp::CARD, &s2stdp::CARD]
     }
 
     /// The method's card.
     pub fn card(&self) -> &'static Card {
         match self {
+            Method::EventStdp(_) => &event_stdp::CARD,
             Method::S2stdp(_) => &s2stdp::CARD,
         }
     }
@@ -32,6 +36,7 @@ impl Method {
     /// What is wrong with the hyper-parameters.
     pub fn check(&self) -> Checks {
         match self {
+            Method::EventStdp(p) => p.check(),
             Method::S2stdp(p) => p.check(),
         }
     }
@@ -43,6 +48,7 @@ impl Method {
     /// If the method cannot learn this task.
     pub fn build(&self, task: &Task) -> Result<Box<dyn Learner>> {
         Ok(match self {
+            Method::EventStdp(p) => Box::new(event_stdp::EventStdp::new(p, task)?),
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
         })
     }

@@ -1,7 +1,10 @@
 //! Metrics, made from predictions in one place for all methods.
 
+pub mod gabor;
+
 use crate::event::Histogram;
 use crate::learner::{Metrics, Prediction};
+use std::collections::BTreeMap;
 
 /// What a set of predictions amounts to.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +21,8 @@ pub struct Evaluation {
 ///
 /// Names: `accuracy` (share of samples whose class is the label), `spikes_per_sample`,
 /// `synops_per_sample`, `decision_time` (mean over the samples that decided, fraction of the
-/// window), `mse` and `rms` of reconstructions.
+/// window), `mse` and `rms` of reconstructions. To them come the methods' own measures, each the
+/// mean over everything that the samples counted.
 pub fn evaluate(predictions: &[Prediction], labels: &[u16], n_classes: usize) -> Evaluation {
     let mut out = Evaluation::default();
     if predictions.is_empty() {
@@ -53,6 +57,14 @@ pub fn evaluate(predictions: &[Prediction], labels: &[u16], n_classes: usize) ->
         out.metrics.insert("mse".into(), mse);
         out.metrics.insert("rms".into(), mse.sqrt());
     }
+    let mut measures: BTreeMap<&str, (f64, u64)> = BTreeMap::new();
+    for m in predictions.iter().flat_map(|p| &p.measures).filter(|m| m.count > 0) {
+        let (sum, count) = measures.entry(m.name).or_default();
+        *sum += m.sum;
+        *count += m.count;
+    }
+    let means = measures.into_iter().map(|(name, (sum, n))| (name.to_owned(), sum / n as f64));
+    out.metrics.extend(means);
     out
 }
 
@@ -61,6 +73,36 @@ fn squared_error(p: &Prediction) -> Option<f64> {
     let (a, b) = (p.reconstruction.as_ref()?, p.target.as_ref()?);
     let sum: f64 = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum();
     Some(sum / a.len().max(1) as f64)
+}
+
+/// Root of the mean squared difference of two vectors of one length.
+pub fn rms(a: &[f64], b: &[f64]) -> f64 {
+    let sum: f64 = a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum();
+    (sum / a.len().max(1) as f64).sqrt()
+}
+
+/// Pearson's correlation of two vectors of one length; none if one of them is constant.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len().max(1) as f64;
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / n;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        let (x, y) = (x - mean_a, y - mean_b);
+        aa += x * x;
+        bb += y * y;
+        ab += x * y;
+    }
+    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
+}
+
+/// Treves–Rolls activity `(mean n)² / mean(n²)` of the neurons' spike counts (A. Treves,
+/// E. T. Rolls, Network 2:371, 1991): 1 if all neurons spike alike, 1/N if one of N does; none
+/// without spikes. The lower, the sparser.
+pub fn treves_rolls(counts: &[u32]) -> Option<f64> {
+    let sum: f64 = counts.iter().map(|&n| f64::from(n)).sum();
+    let squares: f64 = counts.iter().map(|&n| f64::from(n) * f64::from(n)).sum();
+    (sum > 0.0).then(|| sum * sum / (squares * counts.len() as f64))
 }
 
 /// Counts `values` in 40 equal bins from `from` to `to`; what lies outside joins the end bins.
@@ -76,6 +118,7 @@ pub fn histogram(label: &str, values: &[f64], from: f64, to: f64) -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::Measure;
 
     #[test]
     fn accuracy_confusion_and_means() {
@@ -90,6 +133,27 @@ mod tests {
         assert!((e.metrics["accuracy"] - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!((e.metrics["decision_time"], e.metrics["spikes_per_sample"]), (0.5, 10.0));
         assert_eq!(e.histograms[0].counts.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn measures_are_pooled() {
+        let says = |sum, count| Prediction {
+            measures: vec![Measure { name: "x", sum, count }, Measure { name: "y", sum, count: 0 }],
+            ..Prediction::default()
+        };
+        let metrics = evaluate(&[says(3.0, 1), says(1.0, 3)], &[], 0).metrics;
+        assert_eq!((metrics["x"], metrics.contains_key("y")), (1.0, false));
+    }
+
+    #[test]
+    fn sparsity_and_likeness() {
+        assert_eq!(treves_rolls(&[4, 0, 0, 0]), Some(0.25));
+        assert_eq!(treves_rolls(&[1, 1, 1, 1]), Some(1.0));
+        assert_eq!(treves_rolls(&[3, 1, 0, 0]), Some(0.4));
+        assert_eq!(treves_rolls(&[0, 0]), None);
+        assert_eq!(rms(&[1.0, 2.0], &[1.0, 4.0]), 2.0f64.sqrt());
+        assert_eq!(correlation(&[1.0, 2.0, 3.0], &[6.0, 4.0, 2.0]), Some(-1.0));
+        assert_eq!(correlation(&[1.0, 1.0], &[6.0, 4.0]), None);
     }
 
     #[test]
