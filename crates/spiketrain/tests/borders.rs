@@ -84,6 +84,7 @@ const BORDERS: &[Border] = &[
             "crate::frames",
         ],
     },
+    Border { place: "simd", forbidden: &["crate::times", "crate::frames", "crate::encode"] },
     Border { place: "metrics", forbidden: &["crate::methods", "crate::train"] },
 ];
 
@@ -97,6 +98,7 @@ const PURE: &[&str] = &[
     "metrics",
     "schedule.rs",
     "seed.rs",
+    "simd",
     "spikes.rs",
 ];
 

@@ -3,8 +3,8 @@
 //! Input spikes are visited once, in ascending order of time; each adds one contiguous row of
 //! weights to all potentials. Time is a real number, there is no grid.
 
+use crate::simd::{Block, LANES, Simd, Vector, dispatch};
 use crate::spikes::Events;
-use crate::times::simd::{Block, LANES, Line, MAX_BLOCKS, Simd, Vector, dispatch};
 
 /// The end of the window, in its own unit; the output time of a neuron that stays silent.
 pub const T_MAX: f32 = 1.0;
@@ -18,6 +18,14 @@ pub enum LastEvent {
     /// The potentials are compared once more after it.
     Fires,
 }
+
+/// Most blocks a kernel keeps in registers at once.
+pub(super) const MAX_BLOCKS: usize = 4;
+
+/// A block on a cache line of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) Block);
 
 /// What the layer did with one sample.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -163,11 +171,30 @@ struct Group<'a> {
     last: LastEvent,
 }
 
-dispatch!(
-    integrate,
-    integrate_blocks,
-    (group: Group<'_>, times: &mut [f32], potentials: &mut [f32])
-);
+dispatch! {
+    fn integrate(
+        n_blocks: usize,
+        group: Group<'_>,
+        times: &mut [f32],
+        potentials: &mut [f32],
+    ) = integrate_group::<V>;
+}
+
+#[inline(always)]
+fn integrate_group<V: Vector>(
+    n_blocks: usize,
+    group: Group<'_>,
+    times: &mut [f32],
+    potentials: &mut [f32],
+) {
+    match n_blocks {
+        1 => integrate_blocks::<V, 1>(group, times, potentials),
+        2 => integrate_blocks::<V, 2>(group, times, potentials),
+        3 => integrate_blocks::<V, 3>(group, times, potentials),
+        MAX_BLOCKS => integrate_blocks::<V, MAX_BLOCKS>(group, times, potentials),
+        n => unreachable!("groups of 1 to {MAX_BLOCKS} blocks, not {n}"),
+    }
+}
 
 /// The walk through the events. A neuron that fired gets an infinite threshold; its potential
 /// goes on being summed and is ignored.
@@ -196,7 +223,7 @@ fn integrate_blocks<V: Vector, const BLOCKS: usize>(
         let start = usize::from(input) * layer.n_blocks + first;
         let row = &layer.stored[start..start + BLOCKS];
         for b in 0..BLOCKS {
-            v[b] = v[b].plus(V::load(&row[b].0).times(factor[b]));
+            v[b] = v[b].plus(V::read(&row[b].0).times(factor[b]));
         }
     }
     if last == LastEvent::Fires && any_above(&v, &limit) {
@@ -216,7 +243,7 @@ fn integrate_blocks<V: Vector, const BLOCKS: usize>(
 fn loaded<V: Vector, const BLOCKS: usize>(blocks: &[Block]) -> [V; BLOCKS] {
     let mut v = [V::splat(0.0); BLOCKS];
     for b in 0..BLOCKS {
-        v[b] = V::load(&blocks[b]);
+        v[b] = V::read(&blocks[b]);
     }
     v
 }
@@ -225,7 +252,7 @@ fn loaded<V: Vector, const BLOCKS: usize>(blocks: &[Block]) -> [V; BLOCKS] {
 fn stored<V: Vector, const BLOCKS: usize>(v: &[V; BLOCKS]) -> [Block; MAX_BLOCKS] {
     let mut blocks = [[0.0; LANES]; MAX_BLOCKS];
     for b in 0..BLOCKS {
-        v[b].store(&mut blocks[b]);
+        v[b].write(&mut blocks[b]);
     }
     blocks
 }

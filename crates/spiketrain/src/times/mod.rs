@@ -4,9 +4,4 @@
 pub mod alpha;
 pub mod competition;
 pub mod integrate;
-pub(crate) mod simd;
 pub mod stdp;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
-pub use simd::Simd;

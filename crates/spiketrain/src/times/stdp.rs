@@ -1,7 +1,7 @@
 //! Additive spike-timing dependent plasticity of a [`Layer`], with bounds and normalisation.
 
-use crate::times::integrate::Layer;
-use crate::times::simd::{Block, LANES, MAX_BLOCKS, Vector, dispatch};
+use crate::simd::{Block, LANES, Vector, dispatch};
+use crate::times::integrate::{Layer, MAX_BLOCKS};
 
 /// Rows whose absolute weights are summed in single precision before the sum moves on to double
 /// precision; keeps the sum of many thousand weights accurate to a few parts in 10⁷.
@@ -97,16 +97,32 @@ struct Group {
     lanes: [Lane; MAX_BLOCKS],
 }
 
-dispatch!(
-    add_and_clip,
-    add_and_clip_blocks,
-    (
+dispatch! {
+    fn add_and_clip(
+        n_blocks: usize,
         layer: &mut Layer,
         update: &Update<'_>,
         group: &Group,
         sums: &mut [[f64; LANES]; MAX_BLOCKS],
-    )
-);
+    ) = add_and_clip_group::<V>;
+}
+
+#[inline(always)]
+fn add_and_clip_group<V: Vector>(
+    n_blocks: usize,
+    layer: &mut Layer,
+    update: &Update<'_>,
+    group: &Group,
+    sums: &mut [[f64; LANES]; MAX_BLOCKS],
+) {
+    match n_blocks {
+        1 => add_and_clip_blocks::<V, 1>(layer, update, group, sums),
+        2 => add_and_clip_blocks::<V, 2>(layer, update, group, sums),
+        3 => add_and_clip_blocks::<V, 3>(layer, update, group, sums),
+        MAX_BLOCKS => add_and_clip_blocks::<V, MAX_BLOCKS>(layer, update, group, sums),
+        n => unreachable!("groups of 1 to {MAX_BLOCKS} blocks, not {n}"),
+    }
+}
 
 /// One pass over the rows in memory order; leaves the weights unscaled and their absolute sums in
 /// `sums`.
@@ -122,10 +138,10 @@ fn add_and_clip_blocks<V: Vector, const BLOCKS: usize>(
     let zero = [V::splat(0.0); BLOCKS];
     let (mut factor, mut time, mut causal, mut acausal) = (zero, zero, zero, zero);
     for b in 0..BLOCKS {
-        factor[b] = V::load(&layer.factors[first + b]);
-        time[b] = V::load(&group.lanes[b].time);
-        causal[b] = V::load(&group.lanes[b].causal);
-        acausal[b] = V::load(&group.lanes[b].acausal);
+        factor[b] = V::read(&layer.factors[first + b]);
+        time[b] = V::read(&group.lanes[b].time);
+        causal[b] = V::read(&group.lanes[b].causal);
+        acausal[b] = V::read(&group.lanes[b].acausal);
     }
     let rows = layer.stored.chunks_mut(stride * ROWS_PER_SUM);
     for (rows, times) in rows.zip(update.input_times.chunks(ROWS_PER_SUM)) {
@@ -135,14 +151,14 @@ fn add_and_clip_blocks<V: Vector, const BLOCKS: usize>(
             let t = V::splat(t);
             for b in 0..BLOCKS {
                 let gain = t.at_most(time[b], causal[b], acausal[b]);
-                let w = V::load(&row[b].0).times(factor[b]).plus(gain).clip(low, high);
+                let w = V::read(&row[b].0).times(factor[b]).plus(gain).clip(low, high);
                 partial[b] = partial[b].plus(w.abs());
-                w.store(&mut row[b].0);
+                w.write(&mut row[b].0);
             }
         }
         for b in 0..BLOCKS {
             let mut lanes = [0.0; LANES];
-            partial[b].store(&mut lanes);
+            partial[b].write(&mut lanes);
             sums[b].iter_mut().zip(lanes).for_each(|(sum, x)| *sum += f64::from(x));
         }
     }
@@ -152,7 +168,7 @@ fn add_and_clip_blocks<V: Vector, const BLOCKS: usize>(
 mod tests {
     use super::*;
     use crate::seed::Seed;
-    use crate::times::Simd;
+    use crate::simd::Simd;
     use proptest::prelude::*;
 
     /// The update row by row, straight from the definition.

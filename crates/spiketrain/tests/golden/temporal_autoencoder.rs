@@ -3,13 +3,13 @@
 //! ("coding").
 
 use super::{Comparison, Golden, Kind};
+use spiketrain::Simd;
 use spiketrain::Stored;
 use spiketrain::encode::pixel_latency::{noisy, pixel_time};
 use spiketrain::methods::temporal_autoencoder::losses;
 use spiketrain::methods::temporal_autoencoder::network::{
     Activity, Goal, Learning, Network, Sample, Target, even_pulses, initial_weight,
 };
-use spiketrain::times::Simd;
 use spiketrain::times::alpha::layer::{
     Arrivals, Backward, Block, Clips, Matrix, Spikes, backward, first_spikes,
 };

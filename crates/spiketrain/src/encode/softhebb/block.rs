@@ -1,10 +1,11 @@
 //! One block: batch normalisation, SoftHebb convolution, triangle, pooling.
 
-use super::gemm::{Isa, Left, Right, multiply};
+use super::gemm::{Left, Right, multiply};
 use super::maps::{Maps, transpose, unfold};
 use super::{BlockParams, math};
 use crate::error::{Error, ErrorKind, Result};
 use crate::seed::Seed;
+use crate::simd::Simd;
 use crate::spikes::Shape;
 use rayon::prelude::*;
 
@@ -59,7 +60,7 @@ pub struct Workspace {
 
 impl Default for Workspace {
     fn default() -> Self {
-        let isa = Isa::detect();
+        let simd = Simd::best();
         Self {
             normalised: Maps::default(),
             u: Maps::default(),
@@ -70,8 +71,8 @@ impl Default for Workspace {
             competition: Vec::new(),
             delta: Vec::new(),
             delta_max: 0.0,
-            packed_weight: Right::new(isa),
-            packed_competition: Right::new(isa),
+            packed_weight: Right::new(simd),
+            packed_competition: Right::new(simd),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! added in order. Tiles, vectors and threads divide rows and columns only, so AVX-512, AVX2 and
 //! portable code, on any number of threads, give the same bits.
 
+use crate::simd::{LANES, Level, Simd, Vector, dispatch};
 use rayon::prelude::*;
 
 /// Largest depth of a block: 32 columns of it fill two thirds of a 48 KB first-level cache.
@@ -14,55 +15,17 @@ const DEPTH: usize = 256;
 /// in a second-level cache of 512 KB, and the right factor is read once for all.
 const TASK_ROWS: usize = 324;
 
-/// Instruction set of the inner loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
-    /// 12×32 tiles in 24 registers of 16 values.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 6×16 tiles in 12 registers of 8 values.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// 4×16 tiles, left to the compiler.
-    Portable,
-}
-
-impl Isa {
-    /// The fastest that this machine has.
-    pub(super) fn detect() -> Self {
-        Self::available()[0]
-    }
-
-    /// All that this machine has, fastest first.
-    pub(super) fn available() -> Vec<Self> {
-        let mut found = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                found.push(Isa::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                found.push(Isa::Avx2);
-            }
-        }
-        found.push(Isa::Portable);
-        found
-    }
-
-    /// Rows and columns of a tile.
-    const fn tile(self) -> (usize, usize) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => (12, 32),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => (6, 16),
-            Isa::Portable => (4, 16),
-        }
+/// Rows and columns of a tile: it fills the registers.
+const fn tile(level: Level) -> (usize, usize) {
+    match level {
+        Level::Avx512 => (12, 2 * LANES),
+        Level::Avx2 => (6, LANES),
+        Level::Portable => (4, LANES),
     }
 }
 
 /// Largest tile, in values.
-const TILE: usize = 12 * 32;
+const TILE: usize = 12 * 2 * LANES;
 
 /// The left factor: element (row, depth) stands at `row · row_stride + depth · depth_stride`.
 #[derive(Clone, Copy)]
@@ -82,7 +45,7 @@ pub(super) struct Left<'a> {
 /// The right factor, cut into panels: `[depth block][panel][depth][column of the panel]`.
 #[derive(Clone, Debug)]
 pub(super) struct Right {
-    isa: Isa,
+    simd: Simd,
     depth: usize,
     columns: usize,
     panels: Vec<f32>,
@@ -90,14 +53,14 @@ pub(super) struct Right {
 
 impl Right {
     /// An empty factor; [`Right::pack`] fills it.
-    pub(super) fn new(isa: Isa) -> Self {
-        Self { isa, depth: 0, columns: 0, panels: Vec::new() }
+    pub(super) fn new(simd: Simd) -> Self {
+        Self { simd, depth: 0, columns: 0, panels: Vec::new() }
     }
 
     /// Takes over `values`, `[depth, column]`; storage is reused.
     pub(super) fn pack(&mut self, values: &[f32], columns: usize) {
         assert!(columns > 0 && values.len().is_multiple_of(columns), "values are whole rows");
-        let (_, width) = self.isa.tile();
+        let (_, width) = tile(self.simd.level());
         let n_panels = columns.div_ceil(width);
         self.columns = columns;
         self.depth = values.len() / columns;
@@ -145,19 +108,19 @@ fn task_rows(rows: usize, n_threads: usize) -> usize {
 
 /// One task: all blocks and panels for a few rows.
 fn multiply_rows(left: Left<'_>, right: &Right, packed: &mut Vec<f32>, out: &mut [f32]) {
-    let (height, width) = right.isa.tile();
+    let (height, width) = tile(right.simd.level());
     let n_panels = right.columns.div_ceil(width);
     let block = block_depth(left.depth);
-    let mut tile = [0.0; TILE];
+    let mut sums = [0.0; TILE];
     for (b, panels) in right.panels.chunks(block * n_panels * width).enumerate() {
         let depth = panels.len() / (n_panels * width);
         pack_left(left, b * block, depth, height, packed);
         for (j, panel) in panels.chunks_exact(depth * width).enumerate() {
             let columns = j * width..right.columns.min((j + 1) * width);
             for (i, strip) in packed.chunks_exact(depth * height).enumerate() {
-                compute_tile(right.isa, strip, panel, &mut tile);
+                multiply_tile(right.simd, strip, panel, &mut sums);
                 let rows = i * height..left.rows.min((i + 1) * height);
-                for (row, sums) in rows.zip(tile.chunks_exact(width)) {
+                for (row, sums) in rows.zip(sums.chunks_exact(width)) {
                     let start = row * right.columns;
                     let out = &mut out[start + columns.start..start + columns.end];
                     if b == 0 {
@@ -193,70 +156,46 @@ fn pack_left(left: Left<'_>, from: usize, depth: usize, height: usize, out: &mut
     }
 }
 
-/// `tile = strip · panel` for one block.
-fn compute_tile(isa: Isa, strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            // SAFETY: `Isa::Avx512` comes from `Isa::available`, which found the feature.
-            unsafe { avx512(strip, panel, tile) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            // SAFETY: `Isa::Avx2` comes from `Isa::available`, which found both features.
-            unsafe { avx2(strip, panel, tile) }
-        }
-        Isa::Portable => portable(strip, panel, tile),
+dispatch! {
+    /// `tile = strip · panel` for one block.
+    fn multiply_tile(strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) = tile_of_level::<V>;
+}
+
+#[inline(always)]
+fn tile_of_level<V: Vector>(strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) {
+    match V::LEVEL {
+        Level::Avx512 => tile_of::<V, 12, 2>(strip, panel, tile),
+        Level::Avx2 => tile_of::<V, 6, 1>(strip, panel, tile),
+        Level::Portable => tile_of::<V, 4, 1>(strip, panel, tile),
     }
 }
 
-fn portable(strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) {
-    let mut sums = [[0.0f32; 16]; 4];
-    for (a, b) in strip.as_chunks::<4>().0.iter().zip(panel.as_chunks::<16>().0) {
-        for (sums, a) in sums.iter_mut().zip(a) {
-            sums.iter_mut().zip(b).for_each(|(s, b)| *s = a.mul_add(*b, *s));
+/// A tile of `ROWS` rows and `BLOCKS` blocks of columns, its sums kept in registers.
+#[inline(always)]
+fn tile_of<V: Vector, const ROWS: usize, const BLOCKS: usize>(
+    strip: &[f32],
+    panel: &[f32],
+    tile: &mut [f32; TILE],
+) {
+    let mut sums = [[V::splat(0.0); BLOCKS]; ROWS];
+    let panel = panel.as_chunks::<LANES>().0.as_chunks::<BLOCKS>().0;
+    for (a, row) in strip.as_chunks::<ROWS>().0.iter().zip(panel) {
+        let mut b = [V::splat(0.0); BLOCKS];
+        for j in 0..BLOCKS {
+            b[j] = V::read(&row[j]);
+        }
+        for i in 0..ROWS {
+            let a = V::splat(a[i]);
+            for j in 0..BLOCKS {
+                sums[i][j] = sums[i][j].plus_fused(a, b[j]);
+            }
         }
     }
-    tile[..64].copy_from_slice(sums.as_flattened());
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
-    let mut sums = [[_mm512_set1_ps(0.0); 2]; 12];
-    for (a, b) in strip.as_chunks::<12>().0.iter().zip(panel.as_chunks::<32>().0) {
-        // SAFETY: both loads stay inside the 32 values of `b`.
-        let b = unsafe { [_mm512_loadu_ps(b.as_ptr()), _mm512_loadu_ps(b.as_ptr().add(16))] };
-        for (sums, &a) in sums.iter_mut().zip(a) {
-            let a = _mm512_set1_ps(a);
-            sums[0] = _mm512_fmadd_ps(a, b[0], sums[0]);
-            sums[1] = _mm512_fmadd_ps(a, b[1], sums[1]);
+    let tile = tile.as_chunks_mut::<LANES>().0.as_chunks_mut::<BLOCKS>().0;
+    for i in 0..ROWS {
+        for j in 0..BLOCKS {
+            sums[i][j].write(&mut tile[i][j]);
         }
-    }
-    for (out, sums) in tile.as_chunks_mut::<16>().0.iter_mut().zip(sums.as_flattened()) {
-        // SAFETY: the store fills the 16 values of `out`.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sums) }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(strip: &[f32], panel: &[f32], tile: &mut [f32; TILE]) {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
-    let mut sums = [[_mm256_set1_ps(0.0); 2]; 6];
-    for (a, b) in strip.as_chunks::<6>().0.iter().zip(panel.as_chunks::<16>().0) {
-        // SAFETY: both loads stay inside the 16 values of `b`.
-        let b = unsafe { [_mm256_loadu_ps(b.as_ptr()), _mm256_loadu_ps(b.as_ptr().add(8))] };
-        for (sums, &a) in sums.iter_mut().zip(a) {
-            let a = _mm256_set1_ps(a);
-            sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
-            sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
-        }
-    }
-    for (out, sums) in tile.as_chunks_mut::<8>().0.iter_mut().zip(sums.as_flattened()) {
-        // SAFETY: the store fills the 8 values of `out`.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *sums) }
     }
 }
 
@@ -288,17 +227,17 @@ mod tests {
             }
             let transposed: Vec<f32> =
                 (0..rows * depth).map(|i| a[i % rows * depth + i / rows]).collect();
-            for isa in Isa::available() {
-                let mut right = Right::new(isa);
+            for simd in Simd::available() {
+                let mut right = Right::new(simd);
                 right.pack(&draw(999 * columns, 2), columns);
                 right.pack(&b, columns);
                 let mut out = vec![9.0; rows * columns];
                 let left = Left { values: &a, rows, depth, row_stride: depth, depth_stride: 1 };
                 multiply(left, &right, &mut out);
-                assert_eq!(out, expected, "{isa:?} {rows} {depth} {columns}");
+                assert_eq!(out, expected, "{simd:?} {rows} {depth} {columns}");
                 let left = Left { values: &transposed, row_stride: 1, depth_stride: rows, ..left };
                 multiply(left, &right, &mut out);
-                assert_eq!(out, expected, "{isa:?} {rows} {depth} {columns} transposed");
+                assert_eq!(out, expected, "{simd:?} {rows} {depth} {columns} transposed");
             }
         }
     }

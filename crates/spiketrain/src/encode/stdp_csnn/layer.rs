@@ -5,11 +5,7 @@
 //! lanes; padded lanes have weight 0 and an infinite threshold. Every path (plain, AVX2, AVX-512)
 //! adds lane by lane and gives the same bits.
 
-use crate::times::Simd;
-use crate::times::simd::Level;
-
-/// Lanes of a block.
-const LANES: usize = 16;
+use crate::simd::{LANES, Simd, dispatch};
 
 /// Weights and thresholds of a convolutional layer of single-spike neurons without leak.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +181,15 @@ fn add<const STRICT: bool>(potentials: &mut [f32], row: &[f32], thresholds: &[f3
     crossed
 }
 
+dispatch! {
+    /// The first event after which some potential is above its threshold.
+    fn first_crossing(
+        layer: &Layer,
+        events: &[(u16, f32)],
+        potentials: &mut [f32],
+    ) -> Option<usize> = first_crossing_body;
+}
+
 #[inline(always)]
 fn first_crossing_body(
     layer: &Layer,
@@ -195,6 +200,17 @@ fn first_crossing_body(
         let row = &layer.weights[usize::from(p) * layer.stride..][..layer.stride];
         add::<true>(potentials, row, &layer.thresholds)
     })
+}
+
+dispatch! {
+    /// Adds every event to the potentials of the neurons that see it.
+    fn scatter(
+        layer: &Layer,
+        events: &[(u32, u16, f32)],
+        grid: Grid,
+        scratch: &mut Extraction,
+        out: &mut [f32],
+    ) = scatter_body;
 }
 
 #[inline(always)]
@@ -235,36 +251,6 @@ fn scatter_body(
         }
     }
 }
-
-/// Compiles `$body` for every instruction set and defines `$name`, which calls the right one.
-macro_rules! dispatch {
-    ($name:ident, $body:ident, ($($arg:ident: $type:ty),*) $(-> $ret:ty)?) => {
-        fn $name(simd: Simd, $($arg: $type),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn avx2($($arg: $type),*) $(-> $ret)? {
-                $body($($arg),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f")]
-            fn avx512($($arg: $type),*) $(-> $ret)? {
-                $body($($arg),*)
-            }
-            match simd.level() {
-                Level::Portable => $body($($arg),*),
-                // SAFETY: a `Simd` of this level exists only where the feature was detected.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { avx512($($arg),*) },
-            }
-        }
-    };
-}
-
-dispatch!(first_crossing, first_crossing_body, (layer: &Layer, events: &[(u16, f32)], potentials: &mut [f32]) -> Option<usize>);
-dispatch!(scatter, scatter_body, (layer: &Layer, events: &[(u32, u16, f32)], grid: Grid, scratch: &mut Extraction, out: &mut [f32]));
 
 #[cfg(test)]
 mod tests {

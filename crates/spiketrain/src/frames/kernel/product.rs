@@ -70,7 +70,9 @@ impl Product<'_> {
     }
 }
 
-dispatch!(strips, strips_body, (product: &Product<'_>, init: Init<'_>, out: &mut [f32]));
+dispatch! {
+    fn strips(product: &Product<'_>, init: Init<'_>, out: &mut [f32]) = strips_body::<V>;
+}
 
 #[inline(always)]
 fn strips_body<V: Vector>(product: &Product<'_>, init: Init<'_>, out: &mut [f32]) {

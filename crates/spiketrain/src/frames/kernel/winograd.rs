@@ -242,12 +242,17 @@ impl Winograd {
     }
 }
 
-dispatch!(
+dispatch! {
     /// Bᵀ d B of tiles `first..first + n`, as `[point, tile, channel]`.
-    transform_input,
-    transform_input_body,
-    (of: &Winograd, x: &[f32], first: usize, n: usize, outside: &[f32], out: &mut [f32])
-);
+    fn transform_input(
+        of: &Winograd,
+        x: &[f32],
+        first: usize,
+        n: usize,
+        outside: &[f32],
+        out: &mut [f32],
+    ) = transform_input_body::<V>;
+}
 
 #[inline(always)]
 fn transform_input_body<V: Vector>(
@@ -297,12 +302,17 @@ fn transform_input_body<V: Vector>(
     }
 }
 
-dispatch!(
+dispatch! {
     /// Aᵀ m A + bias of tiles `first..first + n`, written to those outputs that exist.
-    transform_output,
-    transform_output_body,
-    (of: &Winograd, m: &[f32], bias: Option<&[f32]>, first: usize, n: usize, out: &mut [f32])
-);
+    fn transform_output(
+        of: &Winograd,
+        m: &[f32],
+        bias: Option<&[f32]>,
+        first: usize,
+        n: usize,
+        out: &mut [f32],
+    ) = transform_output_body::<V>;
+}
 
 #[inline(always)]
 fn transform_output_body<V: Vector>(
@@ -356,12 +366,16 @@ fn transform_output_body<V: Vector>(
     }
 }
 
-dispatch!(
+dispatch! {
     /// A dY Aᵀ of tiles `first..first + n`, as `[point, tile, channel]`.
-    transform_d_out,
-    transform_d_out_body,
-    (of: &Winograd, d_out: &[f32], first: usize, n: usize, out: &mut [f32])
-);
+    fn transform_d_out(
+        of: &Winograd,
+        d_out: &[f32],
+        first: usize,
+        n: usize,
+        out: &mut [f32],
+    ) = transform_d_out_body::<V>;
+}
 
 #[inline(always)]
 fn transform_d_out_body<V: Vector>(

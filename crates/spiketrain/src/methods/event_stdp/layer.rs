@@ -7,36 +7,7 @@
 use super::params::Params;
 use super::softmax::{LANES, exponentials};
 use super::trains::Patch;
-use crate::times::Simd;
-use crate::times::simd::Level;
-
-/// Compiles `$body` for every instruction set and defines `$name`, which calls the best.
-macro_rules! dispatch {
-    ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $type:ty),* $(,)?)) => {
-        $(#[$doc])*
-        fn $name(simd: Simd, $($arg: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn avx2($($arg: $type),*) {
-                $body($($arg),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f")]
-            fn avx512($($arg: $type),*) {
-                $body($($arg),*);
-            }
-            match simd.level() {
-                Level::Portable => $body($($arg),*),
-                // SAFETY: a `Simd` of this level exists only where the feature was detected.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { avx512($($arg),*) },
-            }
-        }
-    };
-}
+use crate::simd::{Simd, dispatch};
 
 /// How the layer learns; see [`Params`] for the symbols.
 #[derive(Clone, Debug, PartialEq)]
@@ -224,19 +195,24 @@ impl Layer {
     }
 }
 
-dispatch!(learn, learn_body, (
-    layer: &mut Layer,
-    patch: &Patch,
-    rate: f64,
-    scratch: &mut Scratch,
-    out: &mut Response,
-));
-dispatch!(respond, respond_body, (
-    layer: &Layer,
-    patch: &Patch,
-    scratch: &mut Scratch,
-    out: &mut Response,
-));
+dispatch! {
+    fn learn(
+        layer: &mut Layer,
+        patch: &Patch,
+        rate: f64,
+        scratch: &mut Scratch,
+        out: &mut Response,
+    ) = learn_body;
+}
+
+dispatch! {
+    fn respond(
+        layer: &Layer,
+        patch: &Patch,
+        scratch: &mut Scratch,
+        out: &mut Response,
+    ) = respond_body;
+}
 
 /// Potentials of step `t`: bias plus traces times weights, four inputs at a time.
 #[inline(always)]

@@ -3,8 +3,8 @@
 //! `m ← 0.9 m + 0.1 d`, `v ← 0.999 v + 0.001 d²`,
 //! `x ← x − rate·(m/(1 − 0.9ᵏ))/√(v/(1 − 0.999ᵏ) + 1e−8)`, k = 1 at the first step.
 
-use crate::times::Simd;
-use crate::times::alpha::lanes::{Block, LANES, dispatch};
+use crate::simd::{Simd, dispatch};
+use crate::times::alpha::lanes::{Block, LANES};
 use rayon::prelude::*;
 
 const BETA_M: f64 = 0.9;
@@ -74,7 +74,7 @@ impl Step {
 
 dispatch! {
     /// Adds `part` to `sum` and clears it.
-    add, add_body, (sum: &mut [Block], part: &mut [Block])
+    fn add(sum: &mut [Block], part: &mut [Block]) = add_body;
 }
 
 #[inline(always)]
@@ -89,15 +89,14 @@ fn add_body(sum: &mut [Block], part: &mut [Block]) {
 
 dispatch! {
     /// [`Step::apply`] on blocks; clears `sum`.
-    step_blocks, step_blocks_body,
-    (
+    fn step_blocks(
         step: &Step,
         x: &mut [Block],
         m: &mut [Block],
         v: &mut [Block],
         sum: &mut [Block],
         common: &[Block],
-    )
+    ) = step_blocks_body;
 }
 
 #[inline(always)]

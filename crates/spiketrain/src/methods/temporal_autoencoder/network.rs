@@ -3,8 +3,8 @@
 use super::adam::Step;
 use super::losses;
 use crate::error::Result;
+use crate::simd::Simd;
 use crate::state::State;
-use crate::times::Simd;
 use crate::times::alpha::Neuron;
 use crate::times::alpha::layer::{
     Arrivals, Backward, Block, Clips, LANES, Matrix, Spikes, backward, first_spikes,

@@ -18,35 +18,6 @@ impl Block {
     }
 }
 
-/// Defines `$name(simd, …)`, which calls `$body(…)` compiled for the instruction set.
-macro_rules! dispatch {
-    ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $type:ty),* $(,)?)) => {
-        $(#[$doc])*
-        fn $name(simd: $crate::times::Simd, $($arg: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn avx2($($arg: $type),*) {
-                $body($($arg),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f")]
-            fn avx512($($arg: $type),*) {
-                $body($($arg),*);
-            }
-            match simd.level() {
-                $crate::times::simd::Level::Portable => $body($($arg),*),
-                // SAFETY: a `Simd` of this level exists only where the feature was detected.
-                #[cfg(target_arch = "x86_64")]
-                $crate::times::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                $crate::times::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
-            }
-        }
-    };
-}
-pub(crate) use dispatch;
-
 /// `1/k!`, from k = 0: the exponential to double precision within half of ln 2 around 0.
 const EXP: [f64; 14] = [
     1.0,

@@ -13,8 +13,8 @@
 
 use super::Neuron;
 pub use super::lanes::{Block, LANES};
-use super::lanes::{dispatch, exp, rise};
-use crate::times::Simd;
+use super::lanes::{exp, rise};
+use crate::simd::{Simd, dispatch};
 
 /// Arrivals later than `MAX_EXPONENT/K` after the first are not seen: no exponential overflows,
 /// and a product of a few of them neither.
@@ -177,7 +177,7 @@ impl Arrivals {
 
 dispatch! {
     /// `exps = exp(decay·times)`, whole blocks.
-    exponentials, exponentials_body, (decay: f64, times: &[f64], exps: &mut [f64])
+    fn exponentials(decay: f64, times: &[f64], exps: &mut [f64]) = exponentials_body;
 }
 
 #[inline(always)]
@@ -244,8 +244,12 @@ pub fn first_spikes(
 
 dispatch! {
     /// Finds which neurons fire and their causal sums.
-    search, search_body,
-    (neuron: Neuron, weights: &Matrix, arrivals: &Arrivals, spikes: &mut Spikes)
+    fn search(
+        neuron: Neuron,
+        weights: &Matrix,
+        arrivals: &Arrivals,
+        spikes: &mut Spikes,
+    ) = search_body;
 }
 
 #[inline(always)]
@@ -336,7 +340,7 @@ impl At {
 
 dispatch! {
     /// Times and slopes from the causal sums.
-    solve, solve_body, (neuron: Neuron, spikes: &mut Spikes)
+    fn solve(neuron: Neuron, spikes: &mut Spikes) = solve_body;
 }
 
 #[inline(always)]
@@ -408,8 +412,11 @@ pub fn backward(simd: Simd, task: &Backward<'_>, gradient: &mut Matrix, by_time:
 
 dispatch! {
     /// The sums of [`backward`].
-    accumulate, accumulate_body,
-    (task: &Backward<'_>, gradient: &mut Matrix, by_time: &mut [f64])
+    fn accumulate(
+        task: &Backward<'_>,
+        gradient: &mut Matrix,
+        by_time: &mut [f64],
+    ) = accumulate_body;
 }
 
 #[inline(always)]

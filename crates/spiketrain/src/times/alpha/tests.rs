@@ -4,7 +4,7 @@
 use super::layer::*;
 use super::*;
 use crate::seed::Seed;
-use crate::times::Simd;
+use crate::simd::Simd;
 use proptest::prelude::*;
 
 /// A neuron of 14 inputs, some of them silent, with mixed weights.

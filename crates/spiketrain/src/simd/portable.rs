@@ -1,0 +1,77 @@
+//! A block as an array, for machines without known vector instructions.
+
+use super::{Block, LANES, Level, Vector, write_each_bit};
+
+/// Sixteen lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable(Block);
+
+impl Portable {
+    #[inline(always)]
+    fn lanes(f: impl Fn(usize) -> f32) -> Self {
+        Self(std::array::from_fn(f))
+    }
+}
+
+impl Vector for Portable {
+    const LEVEL: Level = Level::Portable;
+    const ROWS: [usize; 4] = [2, 1, 1, 1];
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Self([x; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise; an array of `f32` needs no more alignment than `f32`.
+        Self(unsafe { *from.cast() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as for `load`.
+        unsafe { *to.cast() = self.0 }
+    }
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        Self::lanes(|l| self.0[l] + other.0[l])
+    }
+    #[inline(always)]
+    fn minus(self, other: Self) -> Self {
+        Self::lanes(|l| self.0[l] - other.0[l])
+    }
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        Self::lanes(|l| self.0[l] * other.0[l])
+    }
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        Self::lanes(|l| self.0[l] + a.0[l] * b.0[l])
+    }
+    #[inline(always)]
+    fn plus_fused(self, a: Self, b: Self) -> Self {
+        Self::lanes(|l| a.0[l].mul_add(b.0[l], self.0[l]))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self::lanes(|l| self.0[l].abs())
+    }
+    #[inline(always)]
+    fn clip(self, low: Self, high: Self) -> Self {
+        Self::lanes(|l| {
+            let x = if self.0[l] > low.0[l] { self.0[l] } else { low.0[l] };
+            if x < high.0[l] { x } else { high.0[l] }
+        })
+    }
+    #[inline(always)]
+    fn above(self, other: Self) -> u32 {
+        (0..LANES).map(|l| u32::from(self.0[l] > other.0[l]) << l).sum()
+    }
+    #[inline(always)]
+    fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
+        Self::lanes(|l| if self.0[l] <= other.0[l] { yes.0[l] } else { no.0[l] })
+    }
+    #[inline(always)]
+    unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { write_each_bit(bits, base, to) }
+    }
+}

@@ -1,0 +1,180 @@
+//! Blocks in the registers of x86-64.
+//!
+//! SAFETY of all blocks below: the instructions are there, because [`Vector`] is used only in
+//! bodies of `dispatch`; what pointers need, the caller promises.
+
+use super::{Level, Vector, write_each_bit};
+use std::arch::x86_64::*;
+
+/// Two registers of eight lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256, __m256);
+
+impl Vector for Avx2 {
+    const LEVEL: Level = Level::Avx2;
+    const ROWS: [usize; 4] = [6, 3, 1, 1];
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see the module.
+        unsafe {
+            _mm256_storeu_ps(to, self.0);
+            _mm256_storeu_ps(to.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    fn minus(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
+    }
+    #[inline(always)]
+    fn plus_fused(self, a: Self, b: Self) -> Self {
+        self.plus_product(a, b)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            Self(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
+        }
+    }
+    #[inline(always)]
+    fn clip(self, low: Self, high: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            Self(
+                _mm256_min_ps(_mm256_max_ps(self.0, low.0), high.0),
+                _mm256_min_ps(_mm256_max_ps(self.1, low.1), high.1),
+            )
+        }
+    }
+    #[inline(always)]
+    fn above(self, other: Self) -> u32 {
+        // SAFETY: see the module.
+        unsafe {
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.1, other.1));
+            (low | high << 8) as u32
+        }
+    }
+    #[inline(always)]
+    fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let low = _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, other.0);
+            let high = _mm256_cmp_ps::<_CMP_LE_OQ>(self.1, other.1);
+            Self(_mm256_blendv_ps(no.0, yes.0, low), _mm256_blendv_ps(no.1, yes.1, high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
+        // SAFETY: see the module.
+        unsafe { write_each_bit(bits, base, to) }
+    }
+}
+
+/// One register of sixteen lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+impl Vector for Avx512 {
+    const LEVEL: Level = Level::Avx512;
+    const ROWS: [usize; 4] = [12, 12, 8, 6];
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see the module.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn minus(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_fmadd_ps(a.0, b.0, self.0)) }
+    }
+    #[inline(always)]
+    fn plus_fused(self, a: Self, b: Self) -> Self {
+        self.plus_product(a, b)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_abs_ps(self.0)) }
+    }
+    #[inline(always)]
+    fn clip(self, low: Self, high: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_min_ps(_mm512_max_ps(self.0, low.0), high.0)) }
+    }
+    #[inline(always)]
+    fn above(self, other: Self) -> u32 {
+        // SAFETY: see the module.
+        unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0);
+            Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
+        // SAFETY: see the module.
+        unsafe {
+            let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+            let index = _mm512_add_epi32(lane, _mm512_set1_epi32(base as i32));
+            let packed = _mm512_maskz_compress_epi32(bits as u16, index);
+            _mm512_storeu_si512(to.cast(), packed);
+        }
+    }
+}
