@@ -15,6 +15,16 @@ fn spiketrain(dir: &Path, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+/// An array of bytes as NumPy writes it.
+fn write_npy(path: &Path, shape: &str, values: &[u8]) {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend(values);
+    std::fs::write(path, npy).unwrap();
+}
+
 #[test]
 fn the_list_says_where_each_set_comes_from() {
     let (code, out, _) = spiketrain(Path::new("."), &["data", "list"]);
@@ -31,16 +41,35 @@ fn info_reads_sets_with_and_without_labels() {
     let (code, out, _) = spiketrain(dir.path(), &["data", "info", "mnist-mini"]);
     assert_eq!(code, 0);
     assert!(out.contains("samples of 1×28×28") && out.contains("train   5000 samples"), "{out}");
-    // An array of one image of two pixels, as NumPy writes it.
-    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2), }\n";
-    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
-    npy.extend((header.len() as u16).to_le_bytes());
-    npy.extend(header.as_bytes());
-    npy.extend([1, 2]);
-    std::fs::write(dir.path().join("own.npy"), npy).unwrap();
+    write_npy(&dir.path().join("own.npy"), "(1, 1, 2)", &[1, 2]);
     let (code, out, err) = spiketrain(dir.path(), &["data", "info", "arrays", "own.npy"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("samples of 1×1×2") && out.contains("1 samples, no labels"), "{out}");
+}
+
+#[test]
+fn data_without_labels_and_test_images_go_through_the_loop() {
+    let dir = tempfile::tempdir().unwrap();
+    let pixels: Vec<u8> = (0..8 * 144).map(|i: u32| (i * i % 251) as u8).collect();
+    write_npy(&dir.path().join("own.npy"), "(8, 12, 12)", &pixels);
+    let (code, out, err) = spiketrain(
+        dir.path(),
+        &[
+            "train",
+            "event-stdp-digits",
+            "--json",
+            "--set",
+            "data.arrays.path=own.npy",
+            "--set",
+            "train.epochs=1",
+            "--set",
+            "validation.folds=4",
+        ],
+    );
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("\"n_train\":6,\"n_valid\":2,\"n_test\":0,\"classes\":[]"), "{out}");
+    assert!(out.lines().last().unwrap().contains("\"test_accuracy\":null"), "{out}");
+    assert!(dir.path().join("runs/event-stdp-digits/report.html").is_file());
 }
 
 #[test]
@@ -57,6 +86,10 @@ fn what_cannot_be_done_is_said() {
     fails(&["data", "fetch", "natural"], 2, "by hand");
     fails(&["data", "info", "arrays"], 2, "needs a path");
     fails(&["data", "info", "cifar10", "--data-dir", folder], 3, "no folder with cifar10");
+    write_npy(&dir.path().join("own.npy"), "(2, 8, 8)", &[9; 128]);
+    let choice = ["--set", "data.arrays.path=own.npy", "--set", "encode.latency={}"];
+    let train = [["train", "--quiet"].as_slice(), &choice].concat();
+    fails(&train, 2, "classes");
     std::fs::create_dir(dir.path().join("mnist")).unwrap();
     std::fs::write(dir.path().join("mnist/train-images-idx3-ubyte.gz"), "other").unwrap();
     let mine = "remove it to download it again";

@@ -112,6 +112,7 @@ const FASHION: [&str; 10] = [
     "Bag",
     "Ankle boot",
 ];
+
 impl Data {
     /// The data set called `name` with its default settings; `path` is for data of one's own.
     ///
