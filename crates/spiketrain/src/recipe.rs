@@ -284,6 +284,7 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "s2stdp-softhebb-cifar10"
     "event-stdp-digits"
     "event-stdp-mnist"
+    "event-stdp-natural"
 };
 
 #[cfg(test)]

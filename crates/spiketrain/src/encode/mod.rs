@@ -74,6 +74,8 @@ pub enum Encoder {
     Softhebb(softhebb::Params),
     /// One convolutional layer trained by unsupervised STDP.
     StdpCsnn(stdp_csnn::Params),
+    /// Whole images, whitened by their spectrum.
+    Whiten(whiten::Params),
 }
 
 impl Default for Encoder {
@@ -90,6 +92,7 @@ impl Encoder {
         ("pixel-latency", "pixel p fires at 1 − p/256, possibly with noise drawn once per image"),
         ("softhebb", "three convolutional layers trained by a soft winner-take-all Hebbian rule"),
         ("stdp-csnn", "one convolutional spiking layer trained by unsupervised STDP"),
+        ("whiten", "images whitened by their spectrum"),
     ];
 
     /// Name in recipes.
@@ -100,6 +103,7 @@ impl Encoder {
             Encoder::PixelLatency(_) => "pixel-latency",
             Encoder::Softhebb(_) => "softhebb",
             Encoder::StdpCsnn(_) => "stdp-csnn",
+            Encoder::Whiten(_) => "whiten",
         }
     }
 
@@ -116,6 +120,7 @@ impl Encoder {
             Encoder::PixelLatency(p) => p.check(),
             Encoder::Softhebb(p) => p.check(),
             Encoder::StdpCsnn(p) => p.check(),
+            Encoder::Whiten(p) => p.check(),
         }
     }
 
@@ -126,6 +131,7 @@ impl Encoder {
             Encoder::PixelLatency(p) => p,
             Encoder::Softhebb(p) => p,
             Encoder::StdpCsnn(p) => p,
+            Encoder::Whiten(p) => p,
         }
     }
 

@@ -59,6 +59,7 @@ struct Canvases {
 struct Sparsity {
     n_patches: u64,
     n_responding: u64,
+    n_active_neurons: u64,
     activity: f64,
     n_steps: u64,
     n_active: u64,
@@ -75,6 +76,7 @@ impl Sparsity {
         self.n_steps += response.n_steps;
         self.n_active += response.n_active;
         self.n_spikes += response.n_spikes();
+        self.n_active_neurons += response.counts.iter().filter(|&&n| n > 0).count() as u64;
         self.spikes_per_patch.push(response.n_spikes() as f64);
         if let Some(activity) = treves_rolls(&response.counts) {
             self.n_responding += 1;
@@ -89,13 +91,14 @@ impl Sparsity {
 
     fn measures(&self, n_neurons: usize) -> Vec<Measure> {
         let measure = |name, sum, count| Measure { name, sum, count };
-        let n_outputs = self.n_steps * n_neurons as u64;
+        let n_neurons = n_neurons as u64;
         vec![
             measure("patch_rms", self.rms, self.n_patches),
             measure("patch_correlation", self.correlation, self.n_correlated),
             measure("spikes_per_step", self.n_spikes as f64, self.n_steps),
             measure("active_steps", self.n_active as f64, self.n_steps),
-            measure("firing_fraction", self.n_spikes as f64, n_outputs),
+            measure("active_neurons", self.n_active_neurons as f64, self.n_patches * n_neurons),
+            measure("firing_fraction", self.n_spikes as f64, self.n_steps * n_neurons),
             measure("treves_rolls", self.activity, self.n_responding),
         ]
     }

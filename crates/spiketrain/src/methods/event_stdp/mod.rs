@@ -86,6 +86,7 @@ pub const CARD: Card = Card {
         ("patch_correlation", "D1 correlation of single patches"),
         ("spikes_per_step", "output spikes a step and patch"),
         ("active_steps", "share of the steps with an output spike"),
+        ("active_neurons", "share of the neurons that spike at least once for a patch"),
         ("firing_fraction", "output spikes over neurons and steps"),
         ("treves_rolls", "Treves–Rolls activity of the spike counts of a patch; 1/D is one-hot"),
         ("vq_error", "½‖s − w‖² (plus the λ term) of a spiking neuron before it learns, mean"),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::data::{Data, DataDirs, Limits};
+use crate::encode::FitEncoder;
 use crate::metrics;
 use crate::spikes::Inputs;
 
@@ -327,4 +328,71 @@ fn what_cannot_be_learned_from_is_named() {
     let batch = Batch { inputs: &flat, rows: &[0], labels: &[] };
     let message = learner.step(&batch, &ctx).unwrap_err().to_string();
     assert!(message.contains("has no patch of 5×5, 10 pixels from its border"), "{message}");
+}
+
+/// Images of discs that cover one another: the edges of a natural scene, at every orientation.
+fn dead_leaves(n: usize, side: usize) -> Images {
+    let mut values = Vec::new();
+    for i in 0..n {
+        let mut stream = Seed(9).stream("test.leaves", i as u64);
+        let mut image = vec![0.0f32; side * side];
+        for _ in 0..400 {
+            let size = side as f32;
+            let (x, y) = (size * stream.uniform(), size * stream.uniform());
+            let radius = 4.0 / (0.1 + 0.9 * stream.uniform());
+            let grey = stream.uniform();
+            for (k, v) in image.iter_mut().enumerate() {
+                let (dx, dy) = ((k % side) as f32 - x, (k / side) as f32 - y);
+                if dx * dx + dy * dy < radius * radius {
+                    *v = grey;
+                }
+            }
+        }
+        values.extend(image);
+    }
+    Images::from_floats(Shape::new(1, side, side), values)
+}
+
+/// Specification G4, on a small budget and scenes of edges in place of photographs: filters of
+/// whitened scenes are Gabor functions, and homeostasis keeps every neuron at work.
+#[test]
+fn scenes_give_gabor_filters_that_are_all_used() {
+    let scenes = dead_leaves(6, 96);
+    let encoder = crate::encode::whiten::Params::default();
+    let encoder = encoder.fit(&scenes, Seed(0), &mut |_, _| Ok(())).unwrap();
+    let inputs = encoder.encode(&scenes, &mut |_, _| Ok(())).unwrap();
+    let params = Params {
+        neurons: 24,
+        patch: 12,
+        code: Code::OnOff,
+        contrast: 2.5,
+        normalise_contrast: true,
+        sampling: Sampling::Random,
+        patches_per_image: 250,
+        stride: 6,
+        learning_rate: 5e-3,
+        threshold: 0.25,
+        threshold_rate: 1e-4,
+        homeostasis: 0.01,
+        decoder: Decoder::Vq,
+        fit_gabor: true,
+        ..Params::default()
+    };
+    assert!(params.check().found.is_empty());
+    let mut learner = learner(&params, inputs.shape(), 0);
+    let ctx = |n| Ctx { seed: Seed(0), epoch: n, step: n, n_presented: 6 * n, rate: 1.0 };
+    let batch = Batch { inputs: &inputs, rows: &[0, 1, 2, 3, 4, 5], labels: &[] };
+    let before = learner.end_epoch(&ctx(0)).unwrap().metrics;
+    assert!(before["gabor_median"] < 0.3, "{before:?}");
+    learner.step(&batch, &ctx(0)).unwrap();
+    learner.step(&batch, &ctx(1)).unwrap();
+    learner.end_epoch(&ctx(2)).unwrap();
+    learner.step(&batch, &ctx(2)).unwrap();
+    let after = learner.end_epoch(&ctx(3)).unwrap().metrics;
+    assert!(after["gabor_share"] >= 0.8, "{after:?}");
+    assert_eq!(after["neurons_used"], 24.0);
+    assert!(after["busiest_neuron"] <= 1.5, "{after:?}");
+    let prediction = &learner.predict(&Batch { rows: &[0], ..batch }).unwrap()[0];
+    let metrics = metrics::evaluate(std::slice::from_ref(prediction), &[], 0).metrics;
+    assert!(metrics["patch_correlation"] > 0.3, "{metrics:?}");
 }
