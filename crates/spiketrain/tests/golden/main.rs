@@ -6,9 +6,12 @@
 //! them. A file of unknown kind is a failure. `cargo test --test golden -- --nocapture` prints
 //! one line a file.
 
+mod bptt;
 mod csnn;
+mod frames;
 mod s2stdp;
 mod softhebb;
+mod tebn;
 mod temporal_autoencoder;
 
 use spiketrain::{State, Stored};
@@ -23,8 +26,14 @@ struct Kind {
 }
 
 /// Every kind of case known, one list a method.
-const KINDS: &[&[Kind]] =
-    &[&s2stdp::KINDS, &csnn::KINDS, &softhebb::KINDS, &temporal_autoencoder::KINDS];
+const KINDS: &[&[Kind]] = &[
+    &s2stdp::KINDS,
+    &csnn::KINDS,
+    &softhebb::KINDS,
+    &temporal_autoencoder::KINDS,
+    &bptt::KINDS,
+    &tebn::KINDS,
+];
 
 /// One file: tensors and text entries.
 pub(crate) struct Golden {

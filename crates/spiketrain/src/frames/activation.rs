@@ -1,0 +1,506 @@
+//! Normalisation and neurons in one pass over time.
+//!
+//! What is kept for the backward pass is the layer's input alone: normalised values, membranes and
+//! spikes are computed again. A row of an image is worked on for all steps while its membranes
+//! stay in the cache; the gradient with respect to the spikes is turned into the one with respect
+//! to the input in its own memory.
+
+use super::kernel::Spikes;
+use super::neuron::{Lif, Threshold};
+use super::norm::{Affine, Moments, Norm, PerStep};
+use super::parameters::{Gradients, Parameters};
+use super::shards;
+use super::signal::{Data, Gradient, Signal};
+use super::simd::wide;
+use crate::spikes::Shape;
+use std::sync::Arc;
+
+/// A normalisation, neurons, or neurons behind a normalisation.
+#[derive(Clone, Debug)]
+pub struct Activation {
+    /// The normalisation, if there is one.
+    pub norm: Option<Norm>,
+    /// The neurons, if there are any.
+    pub neuron: Option<Lif>,
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub struct Record {
+    input: Arc<Signal>,
+    affine: Option<Affine>,
+}
+
+impl Record {
+    /// Bytes it takes.
+    pub fn n_bytes(&self) -> usize {
+        self.input.n_bytes()
+    }
+
+    /// The layer's input.
+    pub fn input(&self) -> &Signal {
+        &self.input
+    }
+}
+
+/// Factors per step, written out along one row `[column, channel]` of an image.
+struct Tiles {
+    n_steps: usize,
+    row: usize,
+    values: Vec<f32>,
+}
+
+impl Tiles {
+    fn new(of: &PerStep, shape: Shape) -> Self {
+        let row = shape.width * shape.channels;
+        let mut values = Vec::with_capacity(of.n_steps * row);
+        for step in of.values.chunks_exact(shape.channels) {
+            for _ in 0..shape.width {
+                values.extend(step.iter().map(|&v| v as f32));
+            }
+        }
+        Self { n_steps: of.n_steps, row, values }
+    }
+
+    fn filled(value: f32, shape: Shape) -> Self {
+        let row = shape.width * shape.channels;
+        Self { n_steps: 1, row, values: vec![value; row] }
+    }
+
+    #[inline(always)]
+    fn at(&self, t: usize) -> &[f32] {
+        &self.values[t % self.n_steps * self.row..][..self.row]
+    }
+}
+
+/// The affine map as the loops read it.
+struct AffineTiles {
+    scale: Tiles,
+    shift: Tiles,
+}
+
+impl AffineTiles {
+    fn new(affine: Option<&Affine>, shape: Shape) -> Self {
+        match affine {
+            Some(a) => {
+                Self { scale: Tiles::new(&a.scale(), shape), shift: Tiles::new(&a.shift(), shape) }
+            }
+            None => Self { scale: Tiles::filled(1.0, shape), shift: Tiles::filled(0.0, shape) },
+        }
+    }
+
+    /// `x = scale·y + shift`.
+    #[inline(always)]
+    fn apply(&self, t: usize, y: &[f32], x: &mut [f32]) {
+        let (scale, shift) = (self.scale.at(t), self.shift.at(t));
+        for (((x, &y), &a), &b) in x.iter_mut().zip(y).zip(scale).zip(shift) {
+            *x = a * y + b;
+        }
+    }
+}
+
+/// Mean and deviation of a dense signal, per stored step and channel.
+pub fn moments(signal: &Signal) -> Moments {
+    let shape = signal.shape;
+    let (n, n_channels) = (signal.n_samples, shape.channels);
+    let n_steps = signal.n_images() / n;
+    let ranges = shards::of_images(signal.n_images());
+    let values = signal.values();
+    let parts = shards::map(ranges, |_, images| {
+        wide(|| {
+            let images = &values[images.start * shape.len()..images.end * shape.len()];
+            let each = images.chunks_exact(shape.len()).map(|image| of_image(image, shape));
+            each.collect::<Vec<_>>()
+        })
+    });
+    let per_image = (shape.height * shape.width) as f64;
+    let mut mean = PerStep::zeros(n_steps, n_channels);
+    let mut deviation = PerStep::zeros(n_steps, n_channels);
+    for (image, (sums, _)) in parts.iter().flatten().enumerate() {
+        let of_step = &mut mean.values[image / n * n_channels..][..n_channels];
+        of_step.iter_mut().zip(sums).for_each(|(m, s)| *m += s);
+    }
+    let count = per_image * n as f64;
+    mean.values.iter_mut().for_each(|m| *m /= count);
+    for (image, (sums, squares)) in parts.iter().flatten().enumerate() {
+        for c in 0..n_channels {
+            let at = image / n * n_channels + c;
+            let between = sums[c] / per_image - mean.values[at];
+            deviation.values[at] += squares[c] + per_image * between * between;
+        }
+    }
+    Moments { count, mean, deviation }
+}
+
+/// Sum and squared deviations from the image's own mean, per channel.
+#[inline(always)]
+fn of_image(image: &[f32], shape: Shape) -> (Vec<f64>, Vec<f64>) {
+    let row = shape.width * shape.channels;
+    let mut sums = vec![0.0f32; row];
+    for values in image.chunks_exact(row) {
+        sums.iter_mut().zip(values).for_each(|(s, &v)| *s += v);
+    }
+    let mut of_channel = vec![0.0; shape.channels];
+    fold(&sums, &mut of_channel);
+    let pixels = (shape.height * shape.width) as f64;
+    let mut mean = Vec::with_capacity(row);
+    for _ in 0..shape.width {
+        mean.extend(of_channel.iter().map(|s| (s / pixels) as f32));
+    }
+    // Deviations are taken from the rounded mean and put right afterwards.
+    let mut squares = vec![0.0f32; row];
+    for values in image.chunks_exact(row) {
+        for ((s, &v), &m) in squares.iter_mut().zip(values).zip(&mean) {
+            *s += (v - m) * (v - m);
+        }
+    }
+    let mut deviation = vec![0.0; shape.channels];
+    fold(&squares, &mut deviation);
+    for ((d, s), &m) in deviation.iter_mut().zip(&of_channel).zip(&mean) {
+        let off = s / pixels - f64::from(m);
+        *d = (*d - pixels * off * off).max(0.0);
+    }
+    (of_channel, deviation)
+}
+
+/// Adds a row `[column, channel]` to `[channel]`.
+#[inline(always)]
+fn fold(row: &[f32], of_channel: &mut [f64]) {
+    for pixel in row.chunks_exact(of_channel.len()) {
+        of_channel.iter_mut().zip(pixel).for_each(|(c, &v)| *c += f64::from(v));
+    }
+}
+
+/// The part of `values` that is image `n` of step `t`; steady values have one step.
+#[inline(always)]
+fn image(
+    values: &[f32],
+    is_steady: bool,
+    n_samples: usize,
+    t: usize,
+    n: usize,
+    len: usize,
+) -> &[f32] {
+    let image = if is_steady { n } else { t * n_samples + n };
+    &values[image * len..][..len]
+}
+
+impl Activation {
+    /// The affine map for a batch in training, with the moments its statistics come from.
+    pub fn of_batch(&self, parameters: &Parameters, input: &Signal) -> Option<(Affine, Moments)> {
+        let norm = self.norm.as_ref()?;
+        let moments = norm.moments(moments(input), input.n_steps);
+        Some((norm.of_batch(parameters, &moments, input.n_steps), moments))
+    }
+
+    /// Forward pass: spikes, or normalised values where there are no neurons. `input` is dense.
+    pub fn forward(
+        &self,
+        parameters: &Parameters,
+        input: &Signal,
+        affine: Option<&Affine>,
+    ) -> Signal {
+        let tiles = AffineTiles::new(affine, input.shape);
+        match &self.neuron {
+            Some(neuron) => {
+                let threshold = neuron.threshold(parameters);
+                let spikes = spikes_of(neuron, threshold, input, &tiles);
+                Signal { data: Data::Spikes(spikes), ..*input }
+            }
+            None => Signal { data: Data::Values(values_of(input, &tiles)), ..*input },
+        }
+    }
+
+    /// What the backward pass needs of a forward pass.
+    pub fn record(input: Arc<Signal>, affine: Option<Affine>) -> Record {
+        Record { input, affine }
+    }
+
+    /// Backward pass: from the gradient with respect to the output of every step to the one with
+    /// respect to the input; adds to the gradients of what is learned.
+    pub fn backward(
+        &self,
+        parameters: &Parameters,
+        record: &Record,
+        mut d: Gradient,
+        gradients: &mut Gradients,
+    ) -> Gradient {
+        let Record { input, affine } = record;
+        let (shape, n_steps) = (input.shape, input.n_steps);
+        let sums = self.to_normalised(parameters, input, affine.as_ref(), &mut d);
+        if let (Some(Lif { threshold: Threshold::Learned(id), .. }), Some(neuron)) =
+            (self.neuron, &self.neuron)
+        {
+            let threshold = f64::from(neuron.threshold(parameters));
+            gradients.add(id, [(1.0 - threshold * threshold) * sums.threshold]);
+        }
+        let coefficients = match (&self.norm, affine) {
+            (Some(norm), Some(affine)) => {
+                let [d, d_centred] =
+                    [sums.d, sums.d_centred].map(|values| PerStep { n_steps, values });
+                Some(norm.backward(parameters, affine, &d, &d_centred, gradients))
+            }
+            _ => None,
+        };
+        match coefficients {
+            None if input.is_steady() => sum_steps(&d, n_steps),
+            None => d,
+            Some(c) => {
+                let mean = &affine.as_ref().expect("a normalisation has statistics").mean;
+                let tiles = [&c.d_out, &c.centred, &c.constant, mean].map(|p| Tiles::new(p, shape));
+                to_input(input, &tiles, d)
+            }
+        }
+    }
+
+    /// Turns dL/ds into dL/dx, x the normalised value, in place, and sums it up.
+    fn to_normalised(
+        &self,
+        parameters: &Parameters,
+        input: &Signal,
+        affine: Option<&Affine>,
+        d: &mut [f32],
+    ) -> Sums {
+        let Signal { shape, n_steps, n_samples, .. } = *input;
+        let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
+        let tiles = AffineTiles::new(affine, shape);
+        let mean = affine.map(|a| Tiles::new(&a.mean, shape));
+        let neuron = self.neuron.as_ref().map(|n| (n, n.threshold(parameters)));
+        let ranges = shards::of_images(n_samples);
+        let mut samples = shards::by_sample(d, n_samples, len).into_iter();
+        let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
+        let jobs: Vec<(usize, Vec<Vec<&mut [f32]>>)> = jobs.collect();
+        let parts = shards::map(jobs, |_, (first, samples)| {
+            wide(|| {
+                let mut sums = Sums::new(n_steps, shape.channels);
+                let mut scratch = BackScratch::new(n_steps, shape);
+                for (n, mut d) in (first..).zip(samples) {
+                    let y = |t| image(values, is_steady, n_samples, t, n, len);
+                    scratch.clear();
+                    for row in 0..shape.height {
+                        let at = row * scratch.row..(row + 1) * scratch.row;
+                        if let Some((neuron, threshold)) = neuron {
+                            let y = |t| &y(t)[at.clone()];
+                            sums.threshold +=
+                                scratch.neuron(neuron, threshold, &tiles, y, &mut d, at.clone());
+                        }
+                        if let Some(mean) = &mean {
+                            for (t, d) in d.iter().enumerate() {
+                                scratch.count(t, &d[at.clone()], &y(t)[at.clone()], mean.at(t));
+                            }
+                        }
+                    }
+                    scratch.fold_into(&mut sums, shape.channels);
+                }
+                sums
+            })
+        });
+        let mut total = Sums::new(n_steps, shape.channels);
+        parts.iter().for_each(|part| total.add(part));
+        total
+    }
+}
+
+/// Spikes of all steps.
+fn spikes_of(neuron: &Lif, threshold: f32, input: &Signal, tiles: &AffineTiles) -> Spikes {
+    let Signal { shape, n_steps, n_samples, .. } = *input;
+    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
+    let mut spikes = Spikes::silent(shape, n_steps * n_samples);
+    let words = Spikes::words_per_image(shape);
+    let row_len = shape.width * shape.channels;
+    let samples = shards::by_sample(spikes.words_mut(), n_samples, words);
+    let mut samples = samples.into_iter();
+    let ranges = shards::of_images(n_samples);
+    let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
+    let jobs: Vec<(usize, Vec<Vec<&mut [u64]>>)> = jobs.collect();
+    shards::map(jobs, |_, (first, samples)| {
+        wide(|| {
+            let (mut u, mut v) = (vec![0.0; row_len], vec![0.0; row_len]);
+            for (n, mut words) in (first..).zip(samples) {
+                let row_words = words[0].len() / shape.height;
+                for row in 0..shape.height {
+                    v.fill(0.0);
+                    for (t, words) in words.iter_mut().enumerate() {
+                        let y = image(values, is_steady, n_samples, t, n, len);
+                        tiles.apply(t, &y[row * row_len..][..row_len], &mut u);
+                        neuron.charge(&v, &mut u);
+                        neuron.fire(&u, threshold, &mut words[row * row_words..][..row_words]);
+                        neuron.reset(&u, threshold, &mut v);
+                    }
+                }
+            }
+        });
+    });
+    spikes
+}
+
+/// Normalised values of all steps.
+fn values_of(input: &Signal, tiles: &AffineTiles) -> Vec<f32> {
+    let Signal { shape, n_steps, n_samples, .. } = *input;
+    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
+    let mut out = vec![0.0; n_steps * n_samples * len];
+    let ranges = shards::of_images(n_steps * n_samples);
+    let parts = shards::split(&mut out, &ranges, len);
+    let jobs: Vec<_> = ranges.iter().map(|r| r.start).zip(parts).collect();
+    let row = shape.width * shape.channels;
+    shards::map(jobs, |_, (first, out)| {
+        wide(|| {
+            for (at, out) in (first..).zip(out.chunks_exact_mut(len)) {
+                let (t, n) = (at / n_samples, at % n_samples);
+                let y = image(values, is_steady, n_samples, t, n, len);
+                let rows = y.chunks_exact(row).zip(out.chunks_exact_mut(row));
+                rows.for_each(|(y, out)| tiles.apply(t, y, out));
+            }
+        });
+    });
+    out
+}
+
+/// From dL/dx to dL/dy: `d_out·d + centred·(y − μ) + constant`, in place; for a steady input
+/// summed over the steps.
+fn to_input(input: &Signal, tiles: &[Tiles; 4], mut d: Gradient) -> Gradient {
+    let Signal { shape, n_steps, n_samples, .. } = *input;
+    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
+    let row = shape.width * shape.channels;
+    let [d_out, centred, constant, mean] = tiles;
+    let ranges = shards::of_images(n_samples);
+    let mut samples = shards::by_sample(&mut d, n_samples, len).into_iter();
+    let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
+    let jobs: Vec<(usize, Vec<Vec<&mut [f32]>>)> = jobs.collect();
+    shards::map(jobs, |_, (first, samples)| {
+        wide(|| {
+            for (n, mut d) in (first..).zip(samples) {
+                for (t, d) in d.iter_mut().enumerate() {
+                    let y = image(values, is_steady, n_samples, t, n, len);
+                    let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
+                    for (d, y) in d.chunks_exact_mut(row).zip(y.chunks_exact(row)) {
+                        for i in 0..row {
+                            d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];
+                        }
+                    }
+                }
+                if is_steady && let Some((first, rest)) = d.split_first_mut() {
+                    for step in rest {
+                        first.iter_mut().zip(step.iter()).for_each(|(f, &s)| *f += s);
+                    }
+                }
+            }
+        });
+    });
+    if is_steady {
+        d.truncate(n_samples * len);
+        d.shrink_to_fit();
+    }
+    debug_assert_eq!(d.len(), if is_steady { n_samples } else { n_steps * n_samples } * len);
+    d
+}
+
+/// Sum of a gradient `[time, …]` over its steps.
+pub fn sum_steps(d: &[f32], n_steps: usize) -> Gradient {
+    let mut sum = d[..d.len() / n_steps].to_vec();
+    for step in d.chunks_exact(sum.len()).skip(1) {
+        sum.iter_mut().zip(step).for_each(|(s, &d)| *s += d);
+    }
+    sum
+}
+
+/// Sums of a gradient.
+struct Sums {
+    /// Σ d, `[step, channel]`.
+    d: Vec<f64>,
+    /// Σ d·(y − μ), `[step, channel]`.
+    d_centred: Vec<f64>,
+    /// dL/dθ.
+    threshold: f64,
+}
+
+impl Sums {
+    fn new(n_steps: usize, n_channels: usize) -> Self {
+        let zeros = vec![0.0; n_steps * n_channels];
+        Self { d: zeros.clone(), d_centred: zeros, threshold: 0.0 }
+    }
+
+    fn add(&mut self, other: &Sums) {
+        self.d.iter_mut().zip(&other.d).for_each(|(s, o)| *s += o);
+        self.d_centred.iter_mut().zip(&other.d_centred).for_each(|(s, o)| *s += o);
+        self.threshold += other.threshold;
+    }
+}
+
+/// Memory of the backward pass over one row of one sample.
+struct BackScratch {
+    row: usize,
+    /// Membranes `[time, row]`.
+    u: Vec<f32>,
+    /// v going forward, A going backward.
+    a: Vec<f32>,
+    h: Vec<f32>,
+    /// Σ d over the rows of one sample, `[time, row]`.
+    d: Vec<f32>,
+    /// Σ d·(y − μ), `[time, row]`.
+    d_centred: Vec<f32>,
+}
+
+impl BackScratch {
+    fn new(n_steps: usize, shape: Shape) -> Self {
+        let row = shape.width * shape.channels;
+        let (one, all) = (vec![0.0; row], vec![0.0; n_steps * row]);
+        Self { row, u: all.clone(), a: one.clone(), h: one, d: all.clone(), d_centred: all }
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.d.fill(0.0);
+        self.d_centred.fill(0.0);
+    }
+
+    /// Membranes forward, gradients backward, for the row `at` of every image in `d`; returns
+    /// dL/dθ of the row.
+    #[inline(always)]
+    fn neuron<'a>(
+        &mut self,
+        neuron: &Lif,
+        threshold: f32,
+        tiles: &AffineTiles,
+        y: impl Fn(usize) -> &'a [f32],
+        d: &mut [&mut [f32]],
+        at: std::ops::Range<usize>,
+    ) -> f64 {
+        let (row, learns) = (self.row, matches!(neuron.threshold, Threshold::Learned(_)));
+        self.a.fill(0.0);
+        for (t, u) in self.u.chunks_exact_mut(row).enumerate() {
+            tiles.apply(t, y(t), u);
+            neuron.charge(&self.a, u);
+            neuron.reset(u, threshold, &mut self.a);
+        }
+        self.a.fill(0.0);
+        let mut d_threshold = 0.0;
+        for (u, d) in self.u.chunks_exact(row).zip(d).rev() {
+            neuron.slope.write(u, threshold, &mut self.h);
+            neuron.backward(u, threshold, &mut self.h, &mut self.a, &mut d[at.clone()]);
+            if learns {
+                d_threshold -= self.h.iter().map(|&h| f64::from(h)).sum::<f64>();
+            }
+        }
+        d_threshold
+    }
+
+    #[inline(always)]
+    fn count(&mut self, t: usize, d: &[f32], y: &[f32], mean: &[f32]) {
+        let sum = &mut self.d[t * self.row..][..self.row];
+        let centred = &mut self.d_centred[t * self.row..][..self.row];
+        for i in 0..self.row {
+            sum[i] += d[i];
+            centred[i] += d[i] * (y[i] - mean[i]);
+        }
+    }
+
+    #[inline(always)]
+    fn fold_into(&self, sums: &mut Sums, n_channels: usize) {
+        let steps = sums.d.chunks_exact_mut(n_channels).zip(self.d.chunks_exact(self.row));
+        steps.for_each(|(of_channel, row)| fold(row, of_channel));
+        let steps =
+            sums.d_centred.chunks_exact_mut(n_channels).zip(self.d_centred.chunks_exact(self.row));
+        steps.for_each(|(of_channel, row)| fold(row, of_channel));
+    }
+}

@@ -1,0 +1,260 @@
+//! Leaky integrate-and-fire; with `decay = 1` integrate-and-fire.
+//!
+//! 1. charge: `u[t] = λ v[t−1] + k x[t]`, k = 1, or 1 − λ with `scales_input`; v\[0\] = 0
+//! 2. fire: `s[t] = 1` where `u[t] > θ` (`u[t] ≥ θ` with `fires_at_threshold`), else 0
+//! 3. reset: hard `v[t] = u[t](1 − s[t])`, soft `v[t] = u[t] − θ s[t]`
+//!
+//! Backward, with g\[t\] = dL/ds\[t\], A\[t\] = dL/dv\[t\] (A\[T\] = 0), h\[t\] the slope at u\[t\] − θ:
+//!
+//! | reset | ĝ\[t\] | b\[t\] = dL/du\[t\] |
+//! | --- | --- | --- |
+//! | hard | g − u A | ĝ h + A (1 − s) |
+//! | hard, detached | g | ĝ h + A (1 − s) |
+//! | soft | g − θ A | ĝ h + A |
+//! | soft, detached | g | ĝ h + A |
+//!
+//! `A[t−1] = λ b[t]`, `dL/dx[t] = k b[t]`, `dL/dθ = −Σ ĝ h`, for the soft reset also `−Σ A s`.
+
+use super::super::parameters::{Kind, ParameterId, Parameters};
+use super::super::slope::Slope;
+use crate::check::Checks;
+use serde::{Deserialize, Serialize};
+
+/// What a spike does to the membrane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reset {
+    /// Sets it to 0.
+    Hard,
+    /// Takes the threshold away.
+    Soft,
+}
+
+/// Settings of the neurons of a network: the table `neuron` of a method. All quantities are
+/// without unit; time is counted in steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Share of the membrane that stays from step to step, λ, 0 to 1.
+    pub decay: f32,
+    /// True if the input is multiplied by 1 − λ.
+    pub scales_input: bool,
+    /// Threshold θ.
+    pub threshold: f32,
+    /// True if each layer learns its threshold θ = tanh(w); w begins where θ is `threshold`.
+    pub learns_threshold: bool,
+    /// What a spike does to the membrane.
+    pub reset: Reset,
+    /// True if no gradient flows through the spike in the reset.
+    pub detach_reset: bool,
+    /// True if a membrane at the threshold fires, false if it must be above.
+    pub fires_at_threshold: bool,
+    /// What stands in for the derivative of the step function.
+    pub slope: Slope,
+}
+
+impl Default for Params {
+    /// The neuron of C. Duan et al., NeurIPS 2022 (TEBN).
+    fn default() -> Self {
+        Self {
+            decay: 0.25,
+            scales_input: false,
+            threshold: 1.0,
+            learns_threshold: false,
+            reset: Reset::Hard,
+            detach_reset: false,
+            fires_at_threshold: false,
+            slope: Slope::Triangle { width: 1.0 },
+        }
+    }
+}
+
+impl Params {
+    /// What is wrong with the values.
+    pub fn check(&self) -> Checks {
+        let mut c = Checks::default();
+        c.within("decay", f64::from(self.decay), 0.0, 1.0);
+        c.positive("threshold", f64::from(self.threshold));
+        if self.learns_threshold {
+            let allowed = "a number above 0 and below 1, as it is a hyperbolic tangent";
+            c.that(self.threshold < 1.0, "threshold", self.threshold, allowed);
+        }
+        let useful = !(self.scales_input && self.decay == 1.0);
+        c.that(useful, "scales_input", self.scales_input, "false where decay is 1");
+        c.nest("slope", self.slope.check());
+        c
+    }
+}
+
+/// Threshold of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    /// The same for ever.
+    Fixed(f32),
+    /// tanh of a learned scalar.
+    Learned(ParameterId),
+}
+
+/// The neurons of one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lif {
+    /// λ.
+    pub decay: f32,
+    /// k.
+    pub gain: f32,
+    /// θ.
+    pub threshold: Threshold,
+    /// What a spike does to the membrane.
+    pub reset: Reset,
+    /// True if no gradient flows through the spike in the reset.
+    pub detach_reset: bool,
+    /// True if a membrane at the threshold fires.
+    pub fires_at_threshold: bool,
+    /// Surrogate slope.
+    pub slope: Slope,
+}
+
+impl Lif {
+    /// Neurons with these settings; a learned threshold becomes the parameter `name.threshold`.
+    pub fn new(params: &Params, name: &str, parameters: &mut Parameters) -> Self {
+        let threshold = if params.learns_threshold {
+            let raw = libm::atanhf(params.threshold);
+            let name = format!("{name}.threshold");
+            Threshold::Learned(parameters.add(name, &[1], Kind::Threshold, vec![raw]))
+        } else {
+            Threshold::Fixed(params.threshold)
+        };
+        Self {
+            decay: params.decay,
+            gain: if params.scales_input { 1.0 - params.decay } else { 1.0 },
+            threshold,
+            reset: params.reset,
+            detach_reset: params.detach_reset,
+            fires_at_threshold: params.fires_at_threshold,
+            slope: params.slope,
+        }
+    }
+
+    /// θ as it is now.
+    pub fn threshold(&self, parameters: &Parameters) -> f32 {
+        match self.threshold {
+            Threshold::Fixed(threshold) => threshold,
+            Threshold::Learned(id) => libm::tanhf(parameters.get(id)[0]),
+        }
+    }
+
+    /// Whether a membrane of `u` fires.
+    #[inline(always)]
+    pub fn fires(&self, u: f32, threshold: f32) -> bool {
+        if self.fires_at_threshold { u >= threshold } else { u > threshold }
+    }
+
+    /// Equation 1: `u = λ v + k u`; `u` holds the input before.
+    #[inline(always)]
+    pub fn charge(&self, v: &[f32], u: &mut [f32]) {
+        let (decay, gain) = (self.decay, self.gain);
+        u.iter_mut().zip(v).for_each(|(u, &v)| *u = decay * v + gain * *u);
+    }
+
+    /// Equation 2, packed: bit i of the words says whether neuron i fires.
+    #[inline(always)]
+    pub fn fire(&self, u: &[f32], threshold: f32, words: &mut [u64]) {
+        if self.fires_at_threshold {
+            pack(u, words, |u| u >= threshold);
+        } else {
+            pack(u, words, |u| u > threshold);
+        }
+    }
+
+    /// Equation 3.
+    #[inline(always)]
+    pub fn reset(&self, u: &[f32], threshold: f32, v: &mut [f32]) {
+        let hard = self.reset == Reset::Hard;
+        let after = |u: f32| if hard { 0.0 } else { u - threshold };
+        let pairs = v.iter_mut().zip(u);
+        if self.fires_at_threshold {
+            pairs.for_each(|(v, &u)| *v = if u >= threshold { after(u) } else { u });
+        } else {
+            pairs.for_each(|(v, &u)| *v = if u > threshold { after(u) } else { u });
+        }
+    }
+
+    /// One step backward. `h` holds the slope and then −dL/dθ of each neuron, `a` holds A\[t\] and
+    /// then A\[t−1\], `d` holds g\[t\] and then dL/dx\[t\].
+    #[inline(always)]
+    pub fn backward(&self, u: &[f32], threshold: f32, h: &mut [f32], a: &mut [f32], d: &mut [f32]) {
+        match (self.reset, self.detach_reset) {
+            (Reset::Hard, false) => self.back::<true, false>(u, threshold, h, a, d),
+            (Reset::Hard, true) => self.back::<true, true>(u, threshold, h, a, d),
+            (Reset::Soft, false) => self.back::<false, false>(u, threshold, h, a, d),
+            (Reset::Soft, true) => self.back::<false, true>(u, threshold, h, a, d),
+        }
+    }
+
+    #[inline(always)]
+    fn back<const HARD: bool, const DETACHED: bool>(
+        &self,
+        u: &[f32],
+        threshold: f32,
+        h: &mut [f32],
+        a: &mut [f32],
+        d: &mut [f32],
+    ) {
+        let n = u.len();
+        let (h, a, d) = (&mut h[..n], &mut a[..n], &mut d[..n]);
+        let (decay, gain, at) = (self.decay, self.gain, self.fires_at_threshold);
+        for i in 0..n {
+            let fires = if at { u[i] >= threshold } else { u[i] > threshold };
+            let through = match (HARD, DETACHED) {
+                (_, true) => d[i],
+                (true, false) => d[i] - u[i] * a[i],
+                (false, false) => d[i] - threshold * a[i],
+            };
+            let through = through * h[i];
+            let stays = if HARD && fires { 0.0 } else { a[i] };
+            h[i] = if !HARD && fires { through + a[i] } else { through };
+            let b = through + stays;
+            a[i] = decay * b;
+            d[i] = gain * b;
+        }
+    }
+}
+
+/// Packs `fires(u)` into words, 64 neurons each.
+#[inline(always)]
+fn pack(u: &[f32], words: &mut [u64], fires: impl Fn(f32) -> bool) {
+    for (word, u) in words.iter_mut().zip(u.chunks(64)) {
+        let mut flags = [0u8; 64];
+        flags.iter_mut().zip(u).for_each(|(f, &u)| *f = u8::from(fires(u)));
+        *word = 0;
+        for (byte, eight) in flags.chunks_exact(8).enumerate() {
+            let eight = u64::from_le_bytes(eight.try_into().expect("eight flags"));
+            // The product gathers the lowest bits of eight bytes in the highest byte.
+            let bits = eight.wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            *word |= bits << (8 * byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_keeps_the_order() {
+        let u: Vec<f32> = (0..150).map(|i| ((i * 7919) % 13) as f32 / 6.0).collect();
+        let mut words = [u64::MAX; 3];
+        pack(&u, &mut words, |u| u > 1.0);
+        for i in 0..192 {
+            let expected = u.get(i).is_some_and(|&u| u > 1.0);
+            assert_eq!(words[i / 64] >> (i % 64) & 1 == 1, expected, "neuron {i}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_cannot_be_a_tangent_is_refused() {
+        let params = Params { learns_threshold: true, ..Params::default() };
+        assert_eq!(params.check().found[0].field, "threshold");
+        assert!(Params::default().check().found.is_empty());
+    }
+}
