@@ -30,7 +30,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Layer {
     /// Convolution or linear layer.
-    Conv(Conv),
+    Conv(Box<Conv>),
     /// Mean of windows.
     AveragePool(Pool),
     /// Maximum of windows.

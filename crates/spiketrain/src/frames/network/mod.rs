@@ -351,7 +351,7 @@ impl Builder<'_> {
             let values = (0..n_out).map(|_| init.bias(&mut stream, fan_in)).collect();
             parameters.add(format!("{name}.bias"), &[n_out], Kind::Bias, values)
         });
-        Layer::Conv(Conv { kernel, weight, bias, packed })
+        Layer::Conv(Box::new(Conv { kernel, weight, bias, packed }))
     }
 }
 
