@@ -565,6 +565,7 @@ mod tests {
             Conv2d::square(shape(7, 11, 6), 5, 5, 1, 2),
             Conv2d::square(shape(20, 7, 7), 33, 1, 1, 0),
             Conv2d::square(shape(20, 7, 8), 24, 1, 2, 0),
+            Conv2d::square(shape(4, 6, 6), 6, 1, 2, 0),
             Conv2d::square(shape(4, 12, 12), 16, 7, 2, 3),
             Conv2d::square(shape(5, 6, 6), 8, 2, 3, 4),
             Conv2d {

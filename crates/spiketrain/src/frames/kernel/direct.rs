@@ -301,7 +301,8 @@ pub(super) fn phases(
             first,
             inputs: (size - first).div_ceil(stride),
             taps,
-            start: quotient + before + 1 - taps,
+            // A phase without taps reads nothing, but its windows still lie in the gradient.
+            start: quotient + before + 1 - taps.max(1),
             last_tap: remainder + stride * taps.saturating_sub(1),
         }
     });
