@@ -17,6 +17,8 @@ mod fitted;
 mod gemm;
 mod maps;
 mod math;
+#[cfg(test)]
+mod tests;
 
 pub use block::{Block, Workspace};
 pub use maps::Maps;
