@@ -87,6 +87,7 @@ impl Console {
                 let from = if *cached { " (from the cache)" } else { "" };
                 self.line(format!("{stage}: {seconds:.1} s{from}"));
             }
+            Event::Note { text } => self.line(text.clone()),
             Event::EpochEnd { epoch, seconds, n_samples, train, valid, .. } => {
                 let rate = *n_samples as f64 / seconds.max(1e-9);
                 self.line(format!(

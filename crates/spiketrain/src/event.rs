@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the event log's format, major.minor.
-pub const LOG_VERSION: &str = "1.0";
+pub const LOG_VERSION: &str = "1.1";
 
 /// Whether the run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,11 @@ pub enum Event {
         seconds: f64,
         /// True if the result came from the cache.
         cached: bool,
+    },
+    /// Something to know before training begins. Since version 1.1.
+    Note {
+        /// One sentence or two.
+        text: String,
     },
     /// An epoch began.
     EpochStart {

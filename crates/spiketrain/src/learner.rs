@@ -155,6 +155,12 @@ pub trait Learner: Send {
         Ok(())
     }
 
+    /// What a user should know before training begins, for example the memory that a step of
+    /// `batch_size` samples will take. One sentence or two each.
+    fn notes(&self, _batch_size: usize) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Pictures for the report; `probe` holds a few test samples.
     ///
     /// # Errors

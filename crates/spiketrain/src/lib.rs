@@ -1,6 +1,7 @@
 //! Trains spiking neural networks with published rules on the same data, with the same loop and
 //! the same metrics, reproducibly to the bit.
 
+pub mod augment;
 pub mod bench;
 mod check;
 pub mod checkpoint;

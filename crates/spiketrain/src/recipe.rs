@@ -204,6 +204,14 @@ fn parse_override(set: &str) -> Result<DocumentMut> {
 
 /// Tables whose one key is a choice.
 const CHOICES: [&str; 4] = ["data", "encode", "method", "train.schedule"];
+/// The same inside a method's table.
+const METHOD_CHOICES: [&str; 5] = ["network", "norm", "optimizer", "loss", "slope"];
+
+/// Whether the one key of the table at `path` is a choice.
+fn is_choice(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap_or_default();
+    CHOICES.contains(&path) || path.starts_with("method.") && METHOD_CHOICES.contains(&name)
+}
 
 /// Puts `over` on top of `base`, the table at `path`. Where the key is a choice, another choice
 /// replaces the one that stands there.
@@ -214,7 +222,7 @@ fn merge(base: &mut Table, over: &dyn TableLike, path: &str) {
             continue;
         };
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let is_choice = CHOICES.contains(&path.as_str());
+        let is_choice = is_choice(&path);
         if !base.get(key).is_some_and(Item::is_table) {
             base.insert(key, Item::Table(Table::new()));
         }
@@ -282,6 +290,14 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "s2stdp-softhebb-mnist"
     "s2stdp-softhebb-fashion-mnist"
     "s2stdp-softhebb-cifar10"
+    "bptt-digits"
+    "bptt-mnist"
+    "bptt-fashion-mnist"
+    "bptt-cifar10"
+    "tebn-digits"
+    "tebn-mnist"
+    "tebn-fashion-mnist"
+    "tebn-cifar10"
     "event-stdp-digits"
     "event-stdp-mnist"
     "event-stdp-natural"
@@ -318,6 +334,10 @@ mod tests {
         let sets = ["train.schedule.cosine.floor=0.1", "train.schedule.exponential.decay=0.5"];
         let schedule = parse(TEXT, None, &sets).unwrap().train.schedule;
         assert_eq!(schedule, Schedule::Exponential { decay: 0.5 });
+        let text = "[data.mnist-mini]\n[method.tebn.network.small-conv]\n";
+        let sets = ["method.tebn.network.vgg-9.dropout=0.5", "method.tebn.n_steps=2"];
+        let merged = parse(text, None, &sets).unwrap().to_toml();
+        assert!(merged.contains("vgg-9") && !merged.contains("small-conv"), "{merged}");
         let message = parse(TEXT, Some("x"), &[]).unwrap_err().to_string();
         assert_eq!(message, "r.toml has no variant \"x\"; it has: pcn, other");
         assert!(

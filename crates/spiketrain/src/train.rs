@@ -260,6 +260,9 @@ impl<'a> Run<'a> {
             Ok((encoder.encode(&data.test.images, tick)?, false))
         })?;
         let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
+        for text in learner.notes(recipe.train.batch_size) {
+            must_stop |= tell(&mut log, observer, &Event::Note { text })?;
+        }
         let was_prepared = counters.is_prepared;
         if was_prepared {
             learner.restore(&checkpoint.state.sub("learner"))?;

@@ -28,6 +28,32 @@ struct Row {
 
 const ROWS: &[Row] = &[
     Row {
+        method: "bptt",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.bptt.network.custom]
+        layers = [
+            { conv = { channels = 8, stride = 2 } }, 'norm', 'neuron',
+            { conv = { channels = 16, stride = 2 } }, 'norm', 'neuron',
+            { dropout = { rate = 0.1 } },
+            { linear = { features = 10 } },
+        ]
+        [method.bptt.optimizer.sgd]
+        learning_rate = 0.1
+        momentum = 0.9
+        [method.bptt.input]
+        augment = [{ crop = { padding = 1 } }]
+        [train]
+        epochs = 4
+        batch_size = 32
+        [validation]
+        folds = 5
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
         method: "event-stdp",
         recipe: "
         [data.mnist-mini]
@@ -53,6 +79,32 @@ const ROWS: &[Row] = &[
         threshold = 20.0
         [train]
         epochs = 2
+        batch_size = 32
+        [validation]
+        folds = 5
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
+        method: "tebn",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.tebn.network.custom]
+        layers = [
+            { conv = { channels = 8, stride = 2 } }, 'norm', 'neuron',
+            { conv = { channels = 16, stride = 2 } }, 'norm', 'neuron',
+            { dropout = { rate = 0.1 } },
+            { linear = { features = 10 } },
+        ]
+        [method.tebn.optimizer.sgd]
+        learning_rate = 0.05
+        momentum = 0.9
+        [method.tebn.input]
+        augment = [{ crop = { padding = 1 } }]
+        [train]
+        epochs = 4
         batch_size = 32
         [validation]
         folds = 5

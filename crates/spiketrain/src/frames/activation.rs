@@ -11,7 +11,7 @@ use super::norm::{Affine, Moments, Norm, PerStep};
 use super::parameters::{Gradients, Parameters};
 use super::shards;
 use super::signal::{Data, Gradient, Signal};
-use super::simd::wide;
+use crate::simd::{Simd, dispatch};
 use crate::spikes::Shape;
 use std::sync::Arc;
 
@@ -105,13 +105,9 @@ pub fn moments(signal: &Signal) -> Moments {
     let (n, n_channels) = (signal.n_samples, shape.channels);
     let n_steps = signal.n_images() / n;
     let ranges = shards::of_images(signal.n_images());
-    let values = signal.values();
+    let (values, simd) = (signal.values(), Simd::best());
     let parts = shards::map(ranges, |_, images| {
-        wide(|| {
-            let images = &values[images.start * shape.len()..images.end * shape.len()];
-            let each = images.chunks_exact(shape.len()).map(|image| of_image(image, shape));
-            each.collect::<Vec<_>>()
-        })
+        of_images(simd, &values[images.start * shape.len()..images.end * shape.len()], shape)
     });
     let per_image = (shape.height * shape.width) as f64;
     let mut mean = PerStep::zeros(n_steps, n_channels);
@@ -130,6 +126,16 @@ pub fn moments(signal: &Signal) -> Moments {
         }
     }
     Moments { count, mean, deviation }
+}
+
+dispatch! {
+    /// [`of_image`] of each.
+    fn of_images(images: &[f32], shape: Shape) -> Vec<(Vec<f64>, Vec<f64>)> = of_images_body;
+}
+
+#[inline(always)]
+fn of_images_body(images: &[f32], shape: Shape) -> Vec<(Vec<f64>, Vec<f64>)> {
+    images.chunks_exact(shape.len()).map(|image| of_image(image, shape)).collect()
 }
 
 /// Sum and squared deviations from the image's own mean, per channel.
@@ -171,18 +177,53 @@ fn fold(row: &[f32], of_channel: &mut [f64]) {
     }
 }
 
-/// The part of `values` that is image `n` of step `t`; steady values have one step.
-#[inline(always)]
-fn image(
-    values: &[f32],
+/// The input of a pass, and where its images are.
+#[derive(Clone, Copy)]
+struct Images<'a> {
+    values: &'a [f32],
     is_steady: bool,
     n_samples: usize,
-    t: usize,
-    n: usize,
-    len: usize,
-) -> &[f32] {
-    let image = if is_steady { n } else { t * n_samples + n };
-    &values[image * len..][..len]
+    n_steps: usize,
+    shape: Shape,
+}
+
+impl<'a> Images<'a> {
+    fn new(input: &'a Signal) -> Self {
+        let Signal { shape, n_steps, n_samples, .. } = *input;
+        let (values, is_steady) = (input.values(), input.is_steady());
+        Self { values, is_steady, n_samples, n_steps, shape }
+    }
+
+    /// Sample `n` at step `t`; steady values have one step.
+    #[inline(always)]
+    fn at(&self, t: usize, n: usize) -> &'a [f32] {
+        let image = if self.is_steady { n } else { t * self.n_samples + n };
+        &self.values[image * self.shape.len()..][..self.shape.len()]
+    }
+
+    /// Values of one row.
+    #[inline(always)]
+    fn row(&self) -> usize {
+        self.shape.width * self.shape.channels
+    }
+
+    /// Shards of samples: the first of each, and the steps of each sample of `values`, which has
+    /// `item` of them an image.
+    fn shards<'v, T>(&self, values: &'v mut [T], item: usize) -> Vec<Shard<'v, T>> {
+        let mut samples = shards::by_sample(values, self.n_samples, item).into_iter();
+        let ranges = shards::of_images(self.n_samples).into_iter();
+        let shard = |r: std::ops::Range<usize>| Shard {
+            first: r.start,
+            samples: samples.by_ref().take(r.len()).collect(),
+        };
+        ranges.map(shard).collect()
+    }
+}
+
+/// Samples that follow one another, each a list of its steps.
+struct Shard<'v, T> {
+    first: usize,
+    samples: Vec<Vec<&'v mut [T]>>,
 }
 
 impl Activation {
@@ -261,138 +302,155 @@ impl Activation {
         affine: Option<&Affine>,
         d: &mut [f32],
     ) -> Sums {
-        let Signal { shape, n_steps, n_samples, .. } = *input;
-        let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
-        let tiles = AffineTiles::new(affine, shape);
-        let mean = affine.map(|a| Tiles::new(&a.mean, shape));
+        let (images, simd) = (Images::new(input), Simd::best());
+        let tiles = AffineTiles::new(affine, input.shape);
+        let mean = affine.map(|a| Tiles::new(&a.mean, input.shape));
         let neuron = self.neuron.as_ref().map(|n| (n, n.threshold(parameters)));
-        let ranges = shards::of_images(n_samples);
-        let mut samples = shards::by_sample(d, n_samples, len).into_iter();
-        let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
-        let jobs: Vec<(usize, Vec<Vec<&mut [f32]>>)> = jobs.collect();
-        let parts = shards::map(jobs, |_, (first, samples)| {
-            wide(|| {
-                let mut sums = Sums::new(n_steps, shape.channels);
-                let mut scratch = BackScratch::new(n_steps, shape);
-                for (n, mut d) in (first..).zip(samples) {
-                    let y = |t| image(values, is_steady, n_samples, t, n, len);
-                    scratch.clear();
-                    for row in 0..shape.height {
-                        let at = row * scratch.row..(row + 1) * scratch.row;
-                        if let Some((neuron, threshold)) = neuron {
-                            let y = |t| &y(t)[at.clone()];
-                            sums.threshold +=
-                                scratch.neuron(neuron, threshold, &tiles, y, &mut d, at.clone());
-                        }
-                        if let Some(mean) = &mean {
-                            for (t, d) in d.iter().enumerate() {
-                                scratch.count(t, &d[at.clone()], &y(t)[at.clone()], mean.at(t));
-                            }
-                        }
-                    }
-                    scratch.fold_into(&mut sums, shape.channels);
-                }
-                sums
-            })
-        });
-        let mut total = Sums::new(n_steps, shape.channels);
+        let jobs = images.shards(d, input.shape.len());
+        let parts =
+            shards::map(jobs, |_, shard| back(simd, images, &tiles, mean.as_ref(), neuron, shard));
+        let mut total = Sums::new(input.n_steps, input.shape.channels);
         parts.iter().for_each(|part| total.add(part));
         total
     }
 }
 
-/// Spikes of all steps.
-fn spikes_of(neuron: &Lif, threshold: f32, input: &Signal, tiles: &AffineTiles) -> Spikes {
-    let Signal { shape, n_steps, n_samples, .. } = *input;
-    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
-    let mut spikes = Spikes::silent(shape, n_steps * n_samples);
-    let words = Spikes::words_per_image(shape);
-    let row_len = shape.width * shape.channels;
-    let samples = shards::by_sample(spikes.words_mut(), n_samples, words);
-    let mut samples = samples.into_iter();
-    let ranges = shards::of_images(n_samples);
-    let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
-    let jobs: Vec<(usize, Vec<Vec<&mut [u64]>>)> = jobs.collect();
-    shards::map(jobs, |_, (first, samples)| {
-        wide(|| {
-            let (mut u, mut v) = (vec![0.0; row_len], vec![0.0; row_len]);
-            for (n, mut words) in (first..).zip(samples) {
-                let row_words = words[0].len() / shape.height;
-                for row in 0..shape.height {
-                    v.fill(0.0);
-                    for (t, words) in words.iter_mut().enumerate() {
-                        let y = image(values, is_steady, n_samples, t, n, len);
-                        tiles.apply(t, &y[row * row_len..][..row_len], &mut u);
-                        neuron.charge(&v, &mut u);
-                        neuron.fire(&u, threshold, &mut words[row * row_words..][..row_words]);
-                        neuron.reset(&u, threshold, &mut v);
-                    }
+dispatch! {
+    /// [`Activation::to_normalised`] for some samples.
+    fn back(images: Images<'_>, tiles: &AffineTiles, mean: Option<&Tiles>, neuron: Option<(&Lif, f32)>, shard: Shard<'_, f32>) -> Sums = back_body;
+}
+
+#[inline(always)]
+fn back_body(
+    images: Images<'_>,
+    tiles: &AffineTiles,
+    mean: Option<&Tiles>,
+    neuron: Option<(&Lif, f32)>,
+    shard: Shard<'_, f32>,
+) -> Sums {
+    let (shape, row_len) = (images.shape, images.row());
+    let mut sums = Sums::new(images.n_steps, shape.channels);
+    let mut scratch = BackScratch::new(images.n_steps, shape);
+    for (n, mut d) in (shard.first..).zip(shard.samples) {
+        scratch.clear();
+        for row in 0..shape.height {
+            let at = row * row_len..(row + 1) * row_len;
+            if let Some((neuron, threshold)) = neuron {
+                let y = |t| &images.at(t, n)[at.clone()];
+                sums.threshold += scratch.neuron(neuron, threshold, tiles, y, &mut d, at.clone());
+            }
+            if let Some(mean) = mean {
+                for (t, d) in d.iter().enumerate() {
+                    let y = &images.at(t, n)[at.clone()];
+                    scratch.count(t, &d[at.clone()], y, mean.at(t));
                 }
             }
-        });
-    });
+        }
+        scratch.fold_into(&mut sums, shape.channels);
+    }
+    sums
+}
+
+/// Spikes of all steps.
+fn spikes_of(neuron: &Lif, threshold: f32, input: &Signal, tiles: &AffineTiles) -> Spikes {
+    let (images, simd) = (Images::new(input), Simd::best());
+    let mut spikes = Spikes::silent(input.shape, input.n_steps * input.n_samples);
+    let words = Spikes::words_per_image(input.shape);
+    let jobs = images.shards(spikes.words_mut(), words);
+    shards::map(jobs, |_, shard| fire(simd, images, tiles, neuron, threshold, shard));
     spikes
+}
+
+dispatch! {
+    /// Spikes of some samples.
+    fn fire(images: Images<'_>, tiles: &AffineTiles, neuron: &Lif, threshold: f32, shard: Shard<'_, u64>) = fire_body;
+}
+
+#[inline(always)]
+fn fire_body(
+    images: Images<'_>,
+    tiles: &AffineTiles,
+    neuron: &Lif,
+    threshold: f32,
+    shard: Shard<'_, u64>,
+) {
+    let (height, row_len) = (images.shape.height, images.row());
+    let (mut u, mut v) = (vec![0.0; row_len], vec![0.0; row_len]);
+    for (n, mut words) in (shard.first..).zip(shard.samples) {
+        let row_words = words[0].len() / height;
+        for row in 0..height {
+            v.fill(0.0);
+            for (t, words) in words.iter_mut().enumerate() {
+                tiles.apply(t, &images.at(t, n)[row * row_len..][..row_len], &mut u);
+                neuron.charge(&v, &mut u);
+                neuron.fire(&u, threshold, &mut words[row * row_words..][..row_words]);
+                neuron.reset(&u, threshold, &mut v);
+            }
+        }
+    }
 }
 
 /// Normalised values of all steps.
 fn values_of(input: &Signal, tiles: &AffineTiles) -> Vec<f32> {
-    let Signal { shape, n_steps, n_samples, .. } = *input;
-    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
-    let mut out = vec![0.0; n_steps * n_samples * len];
-    let ranges = shards::of_images(n_steps * n_samples);
-    let parts = shards::split(&mut out, &ranges, len);
-    let jobs: Vec<_> = ranges.iter().map(|r| r.start).zip(parts).collect();
-    let row = shape.width * shape.channels;
-    shards::map(jobs, |_, (first, out)| {
-        wide(|| {
-            for (at, out) in (first..).zip(out.chunks_exact_mut(len)) {
-                let (t, n) = (at / n_samples, at % n_samples);
-                let y = image(values, is_steady, n_samples, t, n, len);
-                let rows = y.chunks_exact(row).zip(out.chunks_exact_mut(row));
-                rows.for_each(|(y, out)| tiles.apply(t, y, out));
-            }
-        });
-    });
+    let (images, simd) = (Images::new(input), Simd::best());
+    let mut out = vec![0.0; input.n_steps * input.n_samples * input.shape.len()];
+    let jobs = images.shards(&mut out, input.shape.len());
+    shards::map(jobs, |_, shard| normalise(simd, images, tiles, shard));
     out
+}
+
+dispatch! {
+    /// Normalised values of some samples.
+    fn normalise(images: Images<'_>, tiles: &AffineTiles, shard: Shard<'_, f32>) = normalise_body;
+}
+
+#[inline(always)]
+fn normalise_body(images: Images<'_>, tiles: &AffineTiles, shard: Shard<'_, f32>) {
+    let row = images.row();
+    for (n, steps) in (shard.first..).zip(shard.samples) {
+        for (t, out) in steps.into_iter().enumerate() {
+            let rows = images.at(t, n).chunks_exact(row).zip(out.chunks_exact_mut(row));
+            rows.for_each(|(y, out)| tiles.apply(t, y, out));
+        }
+    }
 }
 
 /// From dL/dx to dL/dy: `d_out·d + centred·(y − μ) + constant`, in place; for a steady input
 /// summed over the steps.
 fn to_input(input: &Signal, tiles: &[Tiles; 4], mut d: Gradient) -> Gradient {
-    let Signal { shape, n_steps, n_samples, .. } = *input;
-    let (len, values, is_steady) = (shape.len(), input.values(), input.is_steady());
-    let row = shape.width * shape.channels;
+    let (images, simd) = (Images::new(input), Simd::best());
+    let jobs = images.shards(&mut d, input.shape.len());
+    shards::map(jobs, |_, shard| combine(simd, images, tiles, shard));
+    d.truncate(input.gradient_len());
+    d
+}
+
+dispatch! {
+    /// [`to_input`] for some samples.
+    fn combine(images: Images<'_>, tiles: &[Tiles; 4], shard: Shard<'_, f32>) = combine_body;
+}
+
+#[inline(always)]
+fn combine_body(images: Images<'_>, tiles: &[Tiles; 4], shard: Shard<'_, f32>) {
+    let row = images.row();
     let [d_out, centred, constant, mean] = tiles;
-    let ranges = shards::of_images(n_samples);
-    let mut samples = shards::by_sample(&mut d, n_samples, len).into_iter();
-    let jobs = ranges.iter().map(|r| (r.start, samples.by_ref().take(r.len()).collect()));
-    let jobs: Vec<(usize, Vec<Vec<&mut [f32]>>)> = jobs.collect();
-    shards::map(jobs, |_, (first, samples)| {
-        wide(|| {
-            for (n, mut d) in (first..).zip(samples) {
-                for (t, d) in d.iter_mut().enumerate() {
-                    let y = image(values, is_steady, n_samples, t, n, len);
-                    let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
-                    for (d, y) in d.chunks_exact_mut(row).zip(y.chunks_exact(row)) {
-                        for i in 0..row {
-                            d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];
-                        }
-                    }
-                }
-                if is_steady && let Some((first, rest)) = d.split_first_mut() {
-                    for step in rest {
-                        first.iter_mut().zip(step.iter()).for_each(|(f, &s)| *f += s);
-                    }
+    for (n, mut d) in (shard.first..).zip(shard.samples) {
+        for (t, d) in d.iter_mut().enumerate() {
+            let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
+            for (d, y) in d.chunks_exact_mut(row).zip(images.at(t, n).chunks_exact(row)) {
+                for i in 0..row {
+                    d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];
                 }
             }
-        });
-    });
-    if is_steady {
-        d.truncate(n_samples * len);
-        d.shrink_to_fit();
+        }
+        if images.is_steady
+            && let Some((first, rest)) = d.split_first_mut()
+        {
+            for step in rest {
+                first.iter_mut().zip(step.iter()).for_each(|(f, &s)| *f += s);
+            }
+        }
     }
-    debug_assert_eq!(d.len(), if is_steady { n_samples } else { n_steps * n_samples } * len);
-    d
 }
 
 /// Sum of a gradient `[time, …]` over its steps.

@@ -18,6 +18,8 @@
 //!   [`layer::Record`] its backward pass needs. No tape, no global state.
 //! - [`network`]: layers of a recipe and presets; [`net`]: the network and the whole pass.
 //! - [`parameters`], [`optimizer`], [`loss`]: what is learned, how, and towards what.
+//! - [`source`], [`health`], [`trainer`]: samples in, numbers about the network out, and what every
+//!   method does around its own equations.
 //!
 //! A method whose gradient is backpropagation through time calls [`net::Net::forward`], a loss,
 //! [`net::Net::backward`] and [`optimizer::Optimizer::step`]. A method with a pass of its own
@@ -30,9 +32,11 @@
 //! one order. The same recipe gives the same bytes on any number of threads.
 
 pub mod activation;
+pub mod health;
 pub mod kernel;
 pub mod layer;
 pub mod loss;
+pub mod memory;
 pub mod net;
 pub mod network;
 pub mod neuron;
@@ -41,10 +45,11 @@ pub mod optimizer;
 pub mod parameters;
 pub mod shards;
 pub mod signal;
-mod simd;
 pub mod slope;
+pub mod source;
 #[cfg(test)]
 mod tests;
+pub mod trainer;
 
 pub use net::Net;
 pub use parameters::{Gradients, Parameters};

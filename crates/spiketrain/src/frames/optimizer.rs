@@ -160,6 +160,11 @@ impl Optimizer {
         }
     }
 
+    /// Arrays it keeps for each parameter.
+    pub fn n_moments(&self) -> usize {
+        if self.second.is_empty() { 1 } else { 2 }
+    }
+
     /// What it remembers, by the names of the parameters.
     pub fn state(&self, parameters: &Parameters) -> State {
         let mut state = State::new();

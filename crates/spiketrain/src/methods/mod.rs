@@ -1,7 +1,9 @@
 //! One paper, one file (or one folder, where a paper needs more).
 
+pub mod bptt;
 pub mod event_stdp;
 pub mod s2stdp;
+pub mod tebn;
 pub mod temporal_autoencoder;
 
 use crate::check::Checks;
@@ -13,31 +15,39 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// Surrogate-gradient backpropagation through time.
+    Bptt(bptt::Params),
     /// Representation learning by event-based STDP.
     EventStdp(event_stdp::Params),
     /// Supervised STDP with neuronal competition groups.
     S2stdp(s2stdp::Params),
+    /// Temporal effective batch normalisation.
+    Tebn(tebn::Params),
 }
 
 impl Method {
     /// The cards of all methods.
     pub fn all() -> &'static [&'static Card] {
-        &[&event_stdp::CARD, &s2stdp::CARD]
+        &[&bptt::CARD, &event_stdp::CARD, &s2stdp::CARD, &tebn::CARD]
     }
 
     /// The method's card.
     pub fn card(&self) -> &'static Card {
         match self {
+            Method::Bptt(_) => &bptt::CARD,
             Method::EventStdp(_) => &event_stdp::CARD,
             Method::S2stdp(_) => &s2stdp::CARD,
+            Method::Tebn(_) => &tebn::CARD,
         }
     }
 
     /// What is wrong with the hyper-parameters.
     pub fn check(&self) -> Checks {
         match self {
+            Method::Bptt(p) => p.check(),
             Method::EventStdp(p) => p.check(),
             Method::S2stdp(p) => p.check(),
+            Method::Tebn(p) => p.check(),
         }
     }
 
@@ -48,8 +58,10 @@ impl Method {
     /// If the method cannot learn this task.
     pub fn build(&self, task: &Task) -> Result<Box<dyn Learner>> {
         Ok(match self {
+            Method::Bptt(p) => Box::new(bptt::Bptt::new(p, task)?),
             Method::EventStdp(p) => Box::new(event_stdp::EventStdp::new(p, task)?),
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
+            Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
         })
     }
 }

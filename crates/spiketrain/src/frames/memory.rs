@@ -1,0 +1,91 @@
+//! What a training step will take, before it is taken.
+
+use super::kernel::Spikes;
+use super::layer::Layer;
+use super::net::Net;
+use crate::spikes::Shape;
+
+/// Bytes of a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters, their packed forms, gradients and the optimiser's memory.
+    pub learned: usize,
+    /// What forward passes leave for backward passes.
+    pub kept: usize,
+    /// The largest gradients that live at once.
+    pub gradients: usize,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.learned + self.kept + self.gradients
+    }
+}
+
+/// How a signal is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Steady,
+    Values,
+    Spikes,
+}
+
+struct Walk {
+    n_steps: usize,
+    n_samples: usize,
+    memory: Memory,
+}
+
+/// Bytes of a step with `n_samples` still images on a network; `n_moments` is the number of arrays
+/// that the optimiser keeps for each parameter.
+pub fn of_step(net: &Net, n_samples: usize, n_moments: usize) -> Memory {
+    let n = 4 * net.parameters.n_values();
+    let memory = Memory { learned: n * (4 + n_moments), ..Memory::default() };
+    let mut walk = Walk { n_steps: net.n_steps, n_samples, memory };
+    walk.layers(&net.layers, net.input, Form::Steady);
+    walk.memory
+}
+
+impl Walk {
+    fn bytes(&self, shape: Shape, form: Form) -> usize {
+        match form {
+            Form::Steady => 4 * self.n_samples * shape.len(),
+            Form::Values => 4 * self.n_steps * self.n_samples * shape.len(),
+            Form::Spikes => 8 * self.n_steps * self.n_samples * Spikes::words_per_image(shape),
+        }
+    }
+
+    /// Counts the signal that enters a list of layers, and all that leave its members.
+    fn layers(&mut self, layers: &[Layer], shape: Shape, form: Form) -> (Shape, Form) {
+        self.memory.kept += self.bytes(shape, form);
+        layers.iter().fold((shape, form), |(shape, form), layer| self.layer(layer, shape, form))
+    }
+
+    fn layer(&mut self, layer: &Layer, shape: Shape, form: Form) -> (Shape, Form) {
+        let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
+        let (output, form) = match layer {
+            Layer::Conv(conv) => (conv.kernel.output(), dense),
+            Layer::AveragePool(pool) => (pool.output(), dense),
+            Layer::MaxPool(pool) => (pool.output(), form),
+            Layer::Activation(a) if a.neuron.is_some() => (shape, Form::Spikes),
+            Layer::Activation(_) | Layer::Dropout(_) => (shape, Form::Values),
+            Layer::Add(add) => {
+                self.layers(&add.shortcut, shape, form);
+                (self.layers(&add.body, shape, form).0, Form::Values)
+            }
+            Layer::Concat(concat) => {
+                let (body, _) = self.layers(&concat.body, shape, form);
+                let channels = shape.channels + body.channels;
+                (Shape { channels, ..shape }, Form::Values)
+            }
+            Layer::Vote(vote) => (Shape { channels: shape.channels / vote.group, ..shape }, dense),
+        };
+        self.memory.kept += self.bytes(output, form);
+        let gradient =
+            |form, shape| self.bytes(shape, if form == Form::Steady { form } else { Form::Values });
+        let both = gradient(form, output) + gradient(dense, shape);
+        self.memory.gradients = self.memory.gradients.max(both);
+        (output, form)
+    }
+}
