@@ -6,7 +6,7 @@ use super::conv::Conv2d;
 use super::panel::{Panel, Panels};
 use super::product::{Init, Product, ZEROS};
 use super::simd::Simd;
-use super::spikes::WORD;
+use super::spikes::expand_row;
 use crate::Shape;
 
 /// Weights of one pass over the outputs, in values; they stay in the second cache.
@@ -39,7 +39,7 @@ impl Margin {
 }
 
 /// Writes the images with their margins to `out`.
-pub(super) fn pad(input: Input<'_>, shape: Shape, margin: Margin, out: &mut [f32]) {
+pub(super) fn pad(simd: Simd, input: Input<'_>, shape: Shape, margin: Margin, out: &mut [f32]) {
     let padded = margin.around(shape);
     let (row, padded_row) = (shape.width * shape.channels, padded.width * padded.channels);
     let (left, right) = (margin.left * shape.channels, margin.right * shape.channels);
@@ -57,11 +57,7 @@ pub(super) fn pad(input: Input<'_>, shape: Shape, margin: Margin, out: &mut [f32
                     out.copy_from_slice(&x[(image * shape.height + y) * row..][..row]);
                 }
                 Input::Spikes(spikes) => {
-                    for (out, &word) in out.chunks_mut(WORD).zip(spikes.row(image, y)) {
-                        for (bit, out) in out.iter_mut().enumerate() {
-                            *out = (word >> bit & 1) as f32;
-                        }
-                    }
+                    expand_row(simd, spikes.row(image, y), out);
                 }
             }
         }

@@ -58,14 +58,4 @@ impl Panels {
         }
         buffer
     }
-
-    /// Visits the rows of each panel of a packed matrix as `(row, first column, values)`.
-    pub(super) fn visit(self, values: &[f32], mut visit: impl FnMut(usize, usize, &[f32])) {
-        for panel in self.iter() {
-            for row in 0..self.k {
-                let values = &values[panel.start + row * panel.width..][..panel.lanes];
-                visit(row, panel.column, values);
-            }
-        }
-    }
 }

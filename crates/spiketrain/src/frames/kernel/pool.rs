@@ -1,6 +1,7 @@
 //! Average and max pooling, forward and backward.
 
-use super::spikes::WORD;
+use super::simd::{LANES, Simd, Vector, dispatch};
+use super::spikes::{WORD, some_bits};
 use super::{Input, SpikeView, Spikes};
 use crate::Shape;
 
@@ -49,30 +50,23 @@ impl Pool {
     /// Mean of each window; `out` is `[image, row, column, channel]` and overwritten.
     pub fn average(&self, input: Input<'_>, out: &mut [f32]) {
         let (n, scale) = (self.n_images(out.len()), self.scale());
-        out.fill(0.0);
         let n_channels = self.input.channels;
         match input {
             Input::Dense(x) => {
                 assert_eq!(x.len(), n * self.input.len(), "one value a neuron");
+                out.fill(0.0);
                 self.pixels(n, |_, from, to| {
                     let from = &x[from * n_channels..][..n_channels];
                     let to = &mut out[to * n_channels..][..n_channels];
                     to.iter_mut().zip(from).for_each(|(t, &f)| *t += f);
                 });
+                out.iter_mut().for_each(|o| *o *= scale);
             }
             Input::Spikes(spikes) => {
                 self.assert_spikes(spikes, n);
-                self.pixels(n, |_, from, to| {
-                    let (row, column) = (from / self.input.width, from % self.input.width);
-                    let words = spikes.row(0, row);
-                    let to = &mut out[to * n_channels..][..n_channels];
-                    for (channel, t) in to.iter_mut().enumerate() {
-                        *t += bit(words, column * n_channels + channel) as f32;
-                    }
-                });
+                average_spikes(Simd::default(), self, spikes, out);
             }
         }
-        out.iter_mut().for_each(|o| *o *= scale);
     }
 
     /// Gradient of [`Pool::average`] with respect to its input, which is overwritten.
@@ -209,6 +203,41 @@ impl Pool {
     /// One over the number of pixels of a window.
     fn scale(&self) -> f32 {
         1.0 / (self.window[0] * self.window[1]) as f32
+    }
+}
+
+dispatch!(
+    /// [`Pool::average`] of spikes.
+    average_spikes, average_spikes_body, (pool: &Pool, spikes: SpikeView<'_>, out: &mut [f32])
+);
+
+#[inline(always)]
+fn average_spikes_body<V: Vector>(pool: &Pool, spikes: SpikeView<'_>, out: &mut [f32]) {
+    let (x, y) = (pool.input, pool.output());
+    let scale = V::splat(pool.scale());
+    for (pixel, out) in out.chunks_exact_mut(y.channels).enumerate() {
+        let (image, row, column) =
+            (pixel / (y.height * y.width), pixel / y.width % y.height, pixel % y.width);
+        let (top, left) = (row * pool.stride[0], column * pool.stride[1]);
+        let rows = top.saturating_sub(pool.padding[0])
+            ..(top + pool.window[0]).saturating_sub(pool.padding[0]).min(x.height);
+        let columns = left.saturating_sub(pool.padding[1])
+            ..(left + pool.window[1]).saturating_sub(pool.padding[1]).min(x.width);
+        for (block, out) in out.chunks_mut(LANES).enumerate() {
+            let mut count = V::splat(0.0);
+            for row in rows.clone() {
+                let words = spikes.row(image, row);
+                for column in columns.clone() {
+                    let at = column * x.channels + block * LANES;
+                    count = count.plus_bits(some_bits(words, at, out.len()));
+                }
+            }
+            let mean = V::splat(0.0).plus_product(count, scale);
+            let mut lanes = [0.0; LANES];
+            // SAFETY: `lanes` is one block.
+            unsafe { mean.store(lanes.as_mut_ptr()) };
+            out.copy_from_slice(&lanes[..out.len()]);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! the output's gradient in the weight gradient.
 
 use super::buffer::Buffer;
-use super::conv::Conv2d;
+use super::conv::{Conv2d, WeightSum};
 use super::panel::{Panel, Panels};
 use super::product::ZEROS;
 use super::simd::{LANES, Simd, Vector, dispatch};
@@ -11,14 +11,14 @@ use crate::Shape;
 use std::ops::Range;
 
 /// Output channels of one slab of the forward pass.
-pub(super) const SLAB: usize = 64;
+pub(super) const SLAB: usize = if option_env!("SL").is_some() { 32 } else { 64 };
 
 /// Outputs that share the weights of a slab while they are in a cache.
 const OUTPUTS: usize = 2048;
 
-/// Values of the output's gradient of one tile of the weight gradient; they stay in the first
-/// cache.
-const TILE: usize = 6 << 10;
+/// Values of the output's gradient of one tile of the weight gradient. A tile a little larger than
+/// the first cache is better than more tiles, each with its share of sums to store.
+const TILE: usize = 12 << 10;
 
 /// Spikes of images, row by row.
 #[derive(Debug, Default)]
@@ -39,13 +39,11 @@ impl Lists {
     }
 }
 
-dispatch! {
-    fn list_rows(
-        spikes: SpikeView<'_>,
-        indices: &mut [u32],
-        starts: &mut [u32],
-    ) = list_rows_body::<V>;
-}
+dispatch!(
+    list_rows,
+    list_rows_body,
+    (spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32])
+);
 
 #[inline(always)]
 fn list_rows_body<V: Vector>(spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32]) {
@@ -83,6 +81,7 @@ pub(super) fn forward(
     lists: &mut Lists,
 ) {
     let y = conv.output();
+    let density = spikes.density();
     let at_once = (OUTPUTS / (y.height * y.width)).max(1);
     for (chunk, out) in out.chunks_mut(at_once * y.len()).enumerate() {
         let first = chunk * at_once;
@@ -91,36 +90,68 @@ pub(super) fn forward(
         for panel in panels.iter() {
             let weights = &weights[panel.start..][..panels.k * panel.width];
             let bias = bias.map_or(&ZEROS[..], |bias| &bias[panel.column..]);
-            forward_panel(simd, conv, panel, weights, bias, lists, out);
+            for taps in passes(conv, panel.width, density) {
+                forward_panel(simd, conv, panel, &taps, weights, bias, lists, out);
+            }
         }
     }
 }
 
-dispatch! {
-    fn forward_panel(
-        conv: &Conv2d,
-        panel: Panel,
-        weights: &[f32],
-        bias: &[f32],
-        lists: &Lists,
-        out: &mut [f32],
-    ) = forward_panel_body::<V>;
+/// Taps of the kernel whose weights one pass over the outputs adds, rows and columns.
+#[derive(Clone)]
+struct Taps {
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
+
+/// Cuts the kernel so that the weights of a pass stay in the first cache, as long as a pass finds
+/// enough spikes to be worth its sums' way to memory and back. The order of the sums stays the
+/// same.
+fn passes(conv: &Conv2d, width: usize, density: f64) -> Vec<Taps> {
+    /// Values of weights above which passes are cut, by rows and by taps.
+    const CUT_ROWS: usize = 24 << 10;
+    const CUT_TAPS: usize = 16 << 10;
+    /// Fewest spikes of a pass.
+    const SPIKES: f64 = 16.0;
+    let [rows, columns] = conv.kernel;
+    let spikes = density * conv.input.channels as f64;
+    let of_row = columns * conv.input.channels * width;
+    if of_row > CUT_TAPS && spikes >= SPIKES {
+        let tap = |tap: usize| Taps {
+            rows: tap / columns..tap / columns + 1,
+            columns: tap % columns..tap % columns + 1,
+        };
+        return (0..rows * columns).map(tap).collect();
+    }
+    let at_once =
+        if rows * of_row > CUT_ROWS && columns as f64 * spikes >= SPIKES { 1 } else { rows };
+    (0..rows)
+        .step_by(at_once)
+        .map(|row| Taps { rows: row..row + at_once, columns: 0..columns })
+        .collect()
+}
+
+dispatch!(
+    forward_panel,
+    forward_panel_body,
+    (conv: &Conv2d, panel: Panel, taps: &Taps, weights: &[f32], bias: &[f32], lists: &Lists, out: &mut [f32])
+);
 
 #[inline(always)]
 fn forward_panel_body<V: Vector>(
     conv: &Conv2d,
     panel: Panel,
+    taps: &Taps,
     weights: &[f32],
     bias: &[f32],
     lists: &Lists,
     out: &mut [f32],
 ) {
     match panel.width / LANES {
-        1 => forward_blocks::<V, 1>(conv, panel, weights, bias, lists, out),
-        2 => forward_blocks::<V, 2>(conv, panel, weights, bias, lists, out),
-        3 => forward_blocks::<V, 3>(conv, panel, weights, bias, lists, out),
-        _ => forward_blocks::<V, 4>(conv, panel, weights, bias, lists, out),
+        1 => forward_blocks::<V, 1>(conv, panel, taps, weights, bias, lists, out),
+        2 => forward_blocks::<V, 2>(conv, panel, taps, weights, bias, lists, out),
+        3 => forward_blocks::<V, 3>(conv, panel, taps, weights, bias, lists, out),
+        _ => forward_blocks::<V, 4>(conv, panel, taps, weights, bias, lists, out),
     }
 }
 
@@ -128,6 +159,7 @@ fn forward_panel_body<V: Vector>(
 fn forward_blocks<V: Vector, const N: usize>(
     conv: &Conv2d,
     panel: Panel,
+    taps: &Taps,
     weights: &[f32],
     bias: &[f32],
     lists: &Lists,
@@ -141,18 +173,16 @@ fn forward_blocks<V: Vector, const N: usize>(
         conv.kernel[0] * conv.kernel[1] * x.channels * width,
         "one row of weights for each value of a window"
     );
+    let is_first = taps.rows.start == 0 && taps.columns.start == 0;
     for (row, out) in out.chunks_exact_mut(y.width * y.channels).enumerate() {
         let (image, top) = (row / y.height, row % y.height * conv.stride[0]);
         for (column, out) in out.chunks_exact_mut(y.channels).enumerate() {
-            let mut sums = [V::splat(0.0); N];
-            for (block, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the bias holds `N` blocks.
-                *sum = unsafe { V::load(bias.as_ptr().add(block * LANES)) };
-            }
+            let out = &mut out[panel.column..][..panel.lanes];
+            let mut sums: [V; N] = load_lanes(if is_first { bias } else { out });
             let left = column * conv.stride[1];
-            let from = left.saturating_sub(conv.padding[1]).min(x.width);
-            let to = (left + conv.kernel[1]).saturating_sub(conv.padding[1]).clamp(from, x.width);
-            for kernel_row in 0..conv.kernel[0] {
+            let from = (left + taps.columns.start).saturating_sub(conv.padding[1]).min(x.width);
+            let to = (left + taps.columns.end).saturating_sub(conv.padding[1]).clamp(from, x.width);
+            for kernel_row in taps.rows.clone() {
                 let y_in = (top + kernel_row).wrapping_sub(conv.padding[0]);
                 if y_in >= x.height {
                     continue;
@@ -175,9 +205,26 @@ fn forward_blocks<V: Vector, const N: usize>(
                     }
                 }
             }
-            store_lanes(&sums, &mut out[panel.column..][..panel.lanes]);
+            store_lanes(&sums, out);
         }
     }
+}
+
+/// Reads as many lanes as `from` has, and zeros.
+#[inline(always)]
+fn load_lanes<V: Vector, const N: usize>(from: &[f32]) -> [V; N] {
+    let mut lanes = ZEROS;
+    let mut from = from;
+    if from.len() < N * LANES {
+        lanes[..from.len()].copy_from_slice(from);
+        from = &lanes;
+    }
+    let mut sums = [V::splat(0.0); N];
+    for (block, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: there are at least `N` blocks.
+        *sum = unsafe { V::load(from.as_ptr().add(block * LANES)) };
+    }
+    sums
 }
 
 /// Writes as many lanes as `out` has.
@@ -245,15 +292,14 @@ impl Tile {
     }
 }
 
-/// Passes to `add(out, weight, gradient)` the gradient with respect to the weights, where `weight`
-/// counts `[in, kernel_row, kernel_column]`. Strides must be 1.
+/// Adds the gradient with respect to the weights to `sum`. Strides must be 1.
 pub(super) fn weight_gradient(
     simd: Simd,
     conv: &Conv2d,
     spikes: SpikeView<'_>,
     d_out: &[f32],
     tiles: &mut Tiles,
-    mut add: impl FnMut(usize, usize, f32),
+    sum: &mut WeightSum<'_>,
 ) {
     assert_eq!(conv.stride, [1, 1], "tiles are of every pixel");
     let shape = conv.input;
@@ -288,13 +334,15 @@ pub(super) fn weight_gradient(
     }
     let slabs = tiles.gradient.as_slice()[..n_slabs * slab_len].chunks_exact(slab_len);
     for (slab, values) in slabs.enumerate() {
-        let valid = lanes.min(conv.out_channels - slab * lanes);
-        for (at, values) in values.chunks_exact(lanes).enumerate() {
+        let outs = slab * lanes..conv.out_channels.min((slab + 1) * lanes);
+        if flat {
+            // The neurons of a pixel are neighbours here; in `sum` those of a channel are.
             let pixels = shape.height * shape.width;
-            let at = if flat { at % shape.channels * pixels + at / shape.channels } else { at };
-            for (lane, &value) in values[..valid].iter().enumerate() {
-                add(slab * lanes + lane, at, value);
+            for (pixel, values) in values.chunks_exact(shape.channels * lanes).enumerate() {
+                sum.add(outs.clone(), (pixel, pixels), values, lanes);
             }
+        } else {
+            sum.add(outs, (0, 1), values, lanes);
         }
     }
 }
@@ -319,15 +367,11 @@ fn list_channels(
     list_tile(simd, conv, tile, all, rows, tiles);
 }
 
-dispatch! {
-    fn list_tile(
-        conv: &Conv2d,
-        tile: &Tile,
-        spikes: SpikeView<'_>,
-        rows: Range<usize>,
-        tiles: &mut Tiles,
-    ) = list_tile_body::<V>;
-}
+dispatch!(
+    list_tile,
+    list_tile_body,
+    (conv: &Conv2d, tile: &Tile, spikes: SpikeView<'_>, rows: Range<usize>, tiles: &mut Tiles)
+);
 
 #[inline(always)]
 fn list_tile_body<V: Vector>(
@@ -407,8 +451,14 @@ fn copy_tile(
                 continue;
             }
             let from = &from[column * y.channels + channel..][..valid];
-            to[..valid].copy_from_slice(from);
-            to[valid..].fill(0.0);
+            match (<&mut [f32; LANES]>::try_from(&mut *to), <&[f32; LANES]>::try_from(from)) {
+                // The common case, without a call.
+                (Ok(to), Ok(from)) => *to = *from,
+                _ => {
+                    to[..valid].copy_from_slice(from);
+                    to[valid..].fill(0.0);
+                }
+            }
         }
     }
 }
@@ -463,9 +513,7 @@ struct Group<'a> {
     lanes: usize,
 }
 
-dispatch! {
-    fn add_group(group: &Group<'_>, gradient: &mut [f32]) = add_group_body::<V>;
-}
+dispatch!(add_group, add_group_body, (group: &Group<'_>, gradient: &mut [f32]));
 
 #[inline(always)]
 fn add_group_body<V: Vector>(group: &Group<'_>, gradient: &mut [f32]) {

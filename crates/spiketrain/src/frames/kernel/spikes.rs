@@ -1,5 +1,6 @@
 //! Spikes of many images, one bit a neuron.
 
+use super::simd::{LANES, Simd, Vector, dispatch};
 use crate::Shape;
 use std::ops::Range;
 
@@ -139,17 +140,46 @@ impl<'a> SpikeView<'a> {
         assert_eq!(out.len(), self.n_images() * self.shape.len(), "one value a neuron");
         let rows = out.chunks_exact_mut(self.shape.width * self.shape.channels);
         for (row, words) in rows.zip(self.bits.chunks_exact(words_per_row(self.shape))) {
-            for (values, &word) in row.chunks_mut(WORD).zip(words) {
-                for (bit, value) in values.iter_mut().enumerate() {
-                    *value = (word >> bit & 1) as f32;
-                }
-            }
+            expand_row(Simd::default(), words, row);
         }
     }
 
     /// Words of all rows, one row after another.
     pub(super) fn rows(self) -> impl Iterator<Item = &'a [u64]> {
         self.bits.chunks_exact(words_per_row(self.shape))
+    }
+}
+
+/// `n` bits of a row from bit `at`, at most [`LANES`].
+#[inline(always)]
+pub(super) fn some_bits(words: &[u64], at: usize, n: usize) -> u32 {
+    let (word, shift) = (at / WORD, at % WORD);
+    let mut bits = words[word] >> shift;
+    if shift + n > WORD {
+        bits |= words[word + 1] << (WORD - shift);
+    }
+    bits as u32 & (u32::MAX >> (32 - n))
+}
+
+dispatch!(
+    /// Writes 1 for each bit of a row that is set, else 0.
+    pub(super) expand_row, expand_row_body, (words: &[u64], out: &mut [f32])
+);
+
+#[inline(always)]
+fn expand_row_body<V: Vector>(words: &[u64], out: &mut [f32]) {
+    for (block, out) in out.chunks_mut(LANES).enumerate() {
+        let bits = some_bits(words, block * LANES, out.len());
+        let ones = V::splat(0.0).plus_bits(bits);
+        if out.len() == LANES {
+            // SAFETY: `out` holds one block.
+            unsafe { ones.store(out.as_mut_ptr()) };
+        } else {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: `lanes` is one block.
+            unsafe { ones.store(lanes.as_mut_ptr()) };
+            out.copy_from_slice(&lanes[..out.len()]);
+        }
     }
 }
 

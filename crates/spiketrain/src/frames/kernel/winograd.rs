@@ -6,6 +6,7 @@
 //! respect to g: Gᵀ [ Σ (Bᵀ d B) ⊙ (A dY Aᵀ) ] G.
 
 use super::buffer::Buffer;
+use super::conv::WeightSum;
 use super::panel::Panels;
 use super::product::{Init, Product, ZEROS};
 use super::simd::{LANES, Simd, Vector, dispatch};
@@ -55,22 +56,6 @@ fn transform_kernel(element: impl Fn(usize, usize) -> f32) -> [f32; POINTS] {
             columns[1][row],
             columns[2][row],
         ]));
-    }
-    out
-}
-
-/// The gradient with respect to a kernel from that with respect to its transform: Gᵀ u G.
-fn transform_gradient(u: &[f32; POINTS]) -> [f32; 9] {
-    let half = |u: [f32; 4]| {
-        let (sum, difference) = (0.5 * (u[1] + u[2]), 0.5 * (u[1] - u[2]));
-        [u[0] + sum, difference, sum + u[3]]
-    };
-    let rows: [[f32; 3]; 4] =
-        std::array::from_fn(|row| half(std::array::from_fn(|c| u[row * 4 + c])));
-    let mut out = [0.0; 9];
-    for column in 0..3 {
-        let of_column = half(std::array::from_fn(|row| rows[row][column]));
-        (0..3).for_each(|row| out[row * 3 + column] = of_column[row]);
     }
     out
 }
@@ -182,15 +167,14 @@ impl Winograd {
         }
     }
 
-    /// Passes to `add(out, weight, gradient)` the gradient with respect to the weights, where
-    /// `weight` counts `[in, kernel_row, kernel_column]`.
+    /// Adds the gradient with respect to the weights to `sum`.
     pub(super) fn weight_gradient(
         &self,
         simd: Simd,
         x: &[f32],
         d_out: &[f32],
         memory: &mut Tiles,
-        mut add: impl FnMut(usize, usize, f32),
+        sum: &mut WeightSum<'_>,
     ) {
         let panels = self.panels();
         let (x_step, y_step) = (self.step(self.x.channels), self.step(self.y.channels));
@@ -223,13 +207,14 @@ impl Winograd {
                 }
             }
         }
+        // One channel after another: few values, transformed where they lie.
+        let taps = input;
         for panel in panels.iter() {
-            for (i, lane) in (0..panels.k).flat_map(|i| (0..panel.lanes).map(move |l| (i, l))) {
-                let at = panel.start + i * panel.width + lane;
-                let points = std::array::from_fn(|point| gradient[point * panels.len() + at]);
-                for (tap, value) in transform_gradient(&points).into_iter().enumerate() {
-                    add(panel.column + lane, i * 9 + tap, value);
-                }
+            let outs = panel.column..panel.column + panel.lanes;
+            for i in 0..panels.k {
+                let at = panel.start + i * panel.width;
+                transform_gradient(simd, gradient, panels.len(), at, panel.width, taps);
+                sum.add(outs.clone(), (i * 9, 1), &taps[..9 * panel.width], panel.width);
             }
         }
     }
@@ -417,6 +402,56 @@ fn transform_d_out_body<V: Vector>(
     }
 }
 
+dispatch!(
+    /// The gradient with respect to kernels from that with respect to their transforms, Gᵀ u G, as
+    /// `[tap, lane]` of `width` lanes from `at`; `step` leads from one point to the next.
+    transform_gradient,
+    transform_gradient_body,
+    (u: &[f32], step: usize, at: usize, width: usize, out: &mut [f32])
+);
+
+#[inline(always)]
+fn transform_gradient_body<V: Vector>(
+    u: &[f32],
+    step: usize,
+    at: usize,
+    width: usize,
+    out: &mut [f32],
+) {
+    assert!(width.is_multiple_of(LANES) && out.len() >= 9 * width, "whole blocks of nine taps");
+    assert!((POINTS - 1) * step + at + width <= u.len(), "the points are there");
+    for lane in (0..width).step_by(LANES) {
+        let mut columns = [[V::splat(0.0); 3]; 4];
+        for (column, taps) in columns.iter_mut().enumerate() {
+            let mut points = [V::splat(0.0); 4];
+            for (row, point) in points.iter_mut().enumerate() {
+                let at = (row * 4 + column) * step + at + lane;
+                // SAFETY: the second assertion above.
+                *point = unsafe { V::load(u.as_ptr().add(at)) };
+            }
+            *taps = of_gradient(points);
+        }
+        for row in 0..3 {
+            let taps =
+                of_gradient([columns[0][row], columns[1][row], columns[2][row], columns[3][row]]);
+            for (column, tap) in taps.into_iter().enumerate() {
+                let at = (row * 3 + column) * width + lane;
+                // SAFETY: the first assertion above.
+                unsafe { tap.store(out.as_mut_ptr().add(at)) };
+            }
+        }
+    }
+}
+
+/// Gᵀ u.
+#[inline(always)]
+fn of_gradient<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 3] {
+    let half = V::splat(0.5);
+    let zero = V::splat(0.0);
+    let sum = zero.plus_product(half, b.plus(c));
+    [a.plus(sum), zero.plus_product(half, b.minus(c)), sum.plus(d)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -426,11 +461,16 @@ mod tests {
         let g: [f32; 9] = std::array::from_fn(|i| (i * i % 7) as f32 - 2.0);
         // A single weight's response, through the adjoint.
         let u = transform_kernel(|r, c| g[r * 3 + c]);
-        let back = transform_gradient(&u);
-        for tap in 0..9 {
-            let unit = transform_kernel(|r, c| f32::from(u8::from(r * 3 + c == tap)));
-            let dot: f32 = unit.iter().zip(&u).map(|(a, b)| a * b).sum();
-            assert!((dot - back[tap]).abs() < 1e-5, "the second transform is the first's adjoint");
+        let points: Vec<f32> = u.iter().flat_map(|&u| [u; LANES]).collect();
+        for simd in Simd::available() {
+            let mut back = [9.0; 9 * LANES];
+            transform_gradient(simd, &points, LANES, 0, LANES, &mut back);
+            for tap in 0..9 {
+                let unit = transform_kernel(|r, c| f32::from(u8::from(r * 3 + c == tap)));
+                let dot: f32 = unit.iter().zip(&u).map(|(a, b)| a * b).sum();
+                let same = back[tap * LANES..][..LANES].iter().all(|b| (dot - b).abs() < 1e-5);
+                assert!(same, "the second transform is the first's adjoint");
+            }
         }
     }
 }
