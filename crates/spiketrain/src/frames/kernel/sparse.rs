@@ -337,12 +337,9 @@ pub(super) fn weight_gradient(
         let outs = slab * lanes..conv.out_channels.min((slab + 1) * lanes);
         if flat {
             // The neurons of a pixel are neighbours here; in `sum` those of a channel are.
-            let pixels = shape.height * shape.width;
-            for (pixel, values) in values.chunks_exact(shape.channels * lanes).enumerate() {
-                sum.add(outs.clone(), (pixel, pixels), values, lanes);
-            }
+            sum.add(outs, 0, shape.height * shape.width, values, lanes);
         } else {
-            sum.add(outs, (0, 1), values, lanes);
+            sum.add(outs, 0, 1, values, lanes);
         }
     }
 }

@@ -214,7 +214,7 @@ impl Winograd {
             for i in 0..panels.k {
                 let at = panel.start + i * panel.width;
                 transform_gradient(simd, gradient, panels.len(), at, panel.width, taps);
-                sum.add(outs.clone(), (i * 9, 1), &taps[..9 * panel.width], panel.width);
+                sum.add(outs.clone(), i * 9, 1, &taps[..9 * panel.width], panel.width);
             }
         }
     }
