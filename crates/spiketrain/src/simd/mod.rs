@@ -185,6 +185,8 @@ pub(crate) trait Vector: Copy {
     fn above(self, other: Self) -> u32;
     /// `yes` where `self ≤ other`, else `no`.
     fn at_most(self, other: Self, yes: Self, no: Self) -> Self;
+    /// `self + 1` in those lanes whose bit is set.
+    fn plus_bits(self, bits: u32) -> Self;
     /// Writes `base + bit` for each of the lowest 16 bits that is set, in ascending order.
     ///
     /// # Safety
@@ -278,6 +280,7 @@ mod tests {
             a.abs(),
             a.clip(V::splat(-0.5), V::splat(1.0)),
             a.at_most(b, c, a),
+            a.plus_bits(0b1100_0000_0001_0110),
         ];
         for value in all {
             let mut block = [0.0; LANES];
@@ -306,6 +309,10 @@ mod tests {
         });
         let results: Vec<Results> = results.collect();
         assert_eq!(results[0].bits, [102, 104, 115]);
+        let added: Vec<u32> = (0..LANES)
+            .map(|l| (A[l] + f32::from(u8::from(0b1100_0000_0001_0110 >> l & 1 == 1))).to_bits())
+            .collect();
+        assert_eq!(results[0].values[7 * LANES..8 * LANES], added);
         assert_eq!(results[0].above, (0..LANES).map(|l| u32::from(A[l] > B[l]) << l).sum::<u32>());
         let fused: Vec<u32> = (0..LANES).map(|l| A[l].mul_add(B[l], C[l]).to_bits()).collect();
         assert_eq!(results[0].values[3 * LANES..4 * LANES], fused);

@@ -70,6 +70,10 @@ impl Vector for Portable {
         Self::lanes(|l| if self.0[l] <= other.0[l] { yes.0[l] } else { no.0[l] })
     }
     #[inline(always)]
+    fn plus_bits(self, bits: u32) -> Self {
+        Self::lanes(|l| self.0[l] + (bits >> l & 1) as f32)
+    }
+    #[inline(always)]
     unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
         // SAFETY: the caller's promise.
         unsafe { write_each_bit(bits, base, to) }

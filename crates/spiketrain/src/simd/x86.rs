@@ -92,6 +92,20 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    fn plus_bits(self, bits: u32) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let ones = |bits: u32| {
+                let set = _mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes);
+                let set = _mm256_cmpeq_epi32(set, lanes);
+                _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0))
+            };
+            let (low, high) = (ones(bits), ones(bits >> 8));
+            Self(_mm256_add_ps(self.0, low), _mm256_add_ps(self.1, high))
+        }
+    }
+    #[inline(always)]
     unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
         // SAFETY: see the module.
         unsafe { write_each_bit(bits, base, to) }
@@ -165,6 +179,13 @@ impl Vector for Avx512 {
         unsafe {
             let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0);
             Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    fn plus_bits(self, bits: u32) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            Self(_mm512_add_ps(self.0, _mm512_maskz_mov_ps(bits as u16, _mm512_set1_ps(1.0))))
         }
     }
     #[inline(always)]

@@ -206,10 +206,10 @@ impl Pool {
     }
 }
 
-dispatch!(
+dispatch! {
     /// [`Pool::average`] of spikes.
-    average_spikes, average_spikes_body, (pool: &Pool, spikes: SpikeView<'_>, out: &mut [f32])
-);
+    fn average_spikes(pool: &Pool, spikes: SpikeView<'_>, out: &mut [f32]) = average_spikes_body::<V>;
+}
 
 #[inline(always)]
 fn average_spikes_body<V: Vector>(pool: &Pool, spikes: SpikeView<'_>, out: &mut [f32]) {

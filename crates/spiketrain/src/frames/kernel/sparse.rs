@@ -39,11 +39,9 @@ impl Lists {
     }
 }
 
-dispatch!(
-    list_rows,
-    list_rows_body,
-    (spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32])
-);
+dispatch! {
+    fn list_rows(spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32]) = list_rows_body::<V>;
+}
 
 #[inline(always)]
 fn list_rows_body<V: Vector>(spikes: SpikeView<'_>, indices: &mut [u32], starts: &mut [u32]) {
@@ -131,11 +129,9 @@ fn passes(conv: &Conv2d, width: usize, density: f64) -> Vec<Taps> {
         .collect()
 }
 
-dispatch!(
-    forward_panel,
-    forward_panel_body,
-    (conv: &Conv2d, panel: Panel, taps: &Taps, weights: &[f32], bias: &[f32], lists: &Lists, out: &mut [f32])
-);
+dispatch! {
+    fn forward_panel(conv: &Conv2d, panel: Panel, taps: &Taps, weights: &[f32], bias: &[f32], lists: &Lists, out: &mut [f32]) = forward_panel_body::<V>;
+}
 
 #[inline(always)]
 fn forward_panel_body<V: Vector>(
@@ -364,11 +360,9 @@ fn list_channels(
     list_tile(simd, conv, tile, all, rows, tiles);
 }
 
-dispatch!(
-    list_tile,
-    list_tile_body,
-    (conv: &Conv2d, tile: &Tile, spikes: SpikeView<'_>, rows: Range<usize>, tiles: &mut Tiles)
-);
+dispatch! {
+    fn list_tile(conv: &Conv2d, tile: &Tile, spikes: SpikeView<'_>, rows: Range<usize>, tiles: &mut Tiles) = list_tile_body::<V>;
+}
 
 #[inline(always)]
 fn list_tile_body<V: Vector>(
@@ -510,7 +504,9 @@ struct Group<'a> {
     lanes: usize,
 }
 
-dispatch!(add_group, add_group_body, (group: &Group<'_>, gradient: &mut [f32]));
+dispatch! {
+    fn add_group(group: &Group<'_>, gradient: &mut [f32]) = add_group_body::<V>;
+}
 
 #[inline(always)]
 fn add_group_body<V: Vector>(group: &Group<'_>, gradient: &mut [f32]) {

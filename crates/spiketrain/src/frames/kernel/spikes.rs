@@ -161,10 +161,10 @@ pub(super) fn some_bits(words: &[u64], at: usize, n: usize) -> u32 {
     bits as u32 & (u32::MAX >> (32 - n))
 }
 
-dispatch!(
+dispatch! {
     /// Writes 1 for each bit of a row that is set, else 0.
-    pub(super) expand_row, expand_row_body, (words: &[u64], out: &mut [f32])
-);
+    pub(super) fn expand_row(words: &[u64], out: &mut [f32]) = expand_row_body::<V>;
+}
 
 #[inline(always)]
 fn expand_row_body<V: Vector>(words: &[u64], out: &mut [f32]) {

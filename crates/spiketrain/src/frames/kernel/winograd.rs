@@ -402,13 +402,11 @@ fn transform_d_out_body<V: Vector>(
     }
 }
 
-dispatch!(
+dispatch! {
     /// The gradient with respect to kernels from that with respect to their transforms, Gᵀ u G, as
     /// `[tap, lane]` of `width` lanes from `at`; `step` leads from one point to the next.
-    transform_gradient,
-    transform_gradient_body,
-    (u: &[f32], step: usize, at: usize, width: usize, out: &mut [f32])
-);
+    fn transform_gradient(u: &[f32], step: usize, at: usize, width: usize, out: &mut [f32]) = transform_gradient_body::<V>;
+}
 
 #[inline(always)]
 fn transform_gradient_body<V: Vector>(
