@@ -48,6 +48,11 @@ pub(crate) const LANES: usize = 16;
 /// One block of lanes in memory.
 pub(crate) type Block = [f32; LANES];
 
+/// A block on a cache line of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) Block);
+
 /// Vector instructions that this machine was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Simd(Level);
@@ -177,6 +182,8 @@ pub(crate) trait Vector: Copy {
     fn plus_product(self, a: Self, b: Self) -> Self;
     /// `self + a · b`, rounded once.
     fn plus_fused(self, a: Self, b: Self) -> Self;
+    /// `self` where it is below `other`, else `other`.
+    fn min(self, other: Self) -> Self;
     /// `|self|`.
     fn abs(self) -> Self;
     /// `self` where it is above `low`, else `low`; then the same with `high`.
@@ -277,6 +284,7 @@ mod tests {
             a.minus(b),
             a.times(b),
             c.plus_fused(a, b),
+            a.min(b),
             a.abs(),
             a.clip(V::splat(-0.5), V::splat(1.0)),
             a.at_most(b, c, a),

@@ -1,17 +1,11 @@
-//! A block as an array, for machines without known vector instructions.
+//! A block as an array, for machines without known vector instructions. Plain loops, because
+//! closures are not always inlined; the compiler makes vectors of what the machine has at least.
 
 use super::{Block, LANES, Level, Vector, write_each_bit};
 
 /// Sixteen lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable(Block);
-
-impl Portable {
-    #[inline(always)]
-    fn lanes(f: impl Fn(usize) -> f32) -> Self {
-        Self(std::array::from_fn(f))
-    }
-}
 
 impl Vector for Portable {
     const LEVEL: Level = Level::Portable;
@@ -31,43 +25,76 @@ impl Vector for Portable {
         unsafe { *to.cast() = self.0 }
     }
     #[inline(always)]
-    fn plus(self, other: Self) -> Self {
-        Self::lanes(|l| self.0[l] + other.0[l])
+    fn plus(mut self, other: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] += other.0[l];
+        }
+        self
     }
     #[inline(always)]
-    fn minus(self, other: Self) -> Self {
-        Self::lanes(|l| self.0[l] - other.0[l])
+    fn minus(mut self, other: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] -= other.0[l];
+        }
+        self
     }
     #[inline(always)]
-    fn times(self, other: Self) -> Self {
-        Self::lanes(|l| self.0[l] * other.0[l])
+    fn times(mut self, other: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] *= other.0[l];
+        }
+        self
     }
     #[inline(always)]
-    fn plus_product(self, a: Self, b: Self) -> Self {
-        Self::lanes(|l| self.0[l] + a.0[l] * b.0[l])
+    fn plus_product(mut self, a: Self, b: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] += a.0[l] * b.0[l];
+        }
+        self
     }
     #[inline(always)]
-    fn plus_fused(self, a: Self, b: Self) -> Self {
-        Self::lanes(|l| a.0[l].mul_add(b.0[l], self.0[l]))
+    fn plus_fused(mut self, a: Self, b: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = a.0[l].mul_add(b.0[l], self.0[l]);
+        }
+        self
     }
     #[inline(always)]
-    fn abs(self) -> Self {
-        Self::lanes(|l| self.0[l].abs())
+    fn min(mut self, other: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = if self.0[l] < other.0[l] { self.0[l] } else { other.0[l] };
+        }
+        self
     }
     #[inline(always)]
-    fn clip(self, low: Self, high: Self) -> Self {
-        Self::lanes(|l| {
+    fn abs(mut self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = self.0[l].abs();
+        }
+        self
+    }
+    #[inline(always)]
+    fn clip(mut self, low: Self, high: Self) -> Self {
+        for l in 0..LANES {
             let x = if self.0[l] > low.0[l] { self.0[l] } else { low.0[l] };
-            if x < high.0[l] { x } else { high.0[l] }
-        })
+            self.0[l] = if x < high.0[l] { x } else { high.0[l] };
+        }
+        self
     }
     #[inline(always)]
     fn above(self, other: Self) -> u32 {
-        (0..LANES).map(|l| u32::from(self.0[l] > other.0[l]) << l).sum()
+        let mut bits = 0;
+        for l in 0..LANES {
+            bits |= u32::from(self.0[l] > other.0[l]) << l;
+        }
+        bits
     }
     #[inline(always)]
-    fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
-        Self::lanes(|l| if self.0[l] <= other.0[l] { yes.0[l] } else { no.0[l] })
+    fn at_most(mut self, other: Self, yes: Self, no: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = if self.0[l] <= other.0[l] { yes.0[l] } else { no.0[l] };
+        }
+        self
     }
     #[inline(always)]
     fn plus_bits(self, bits: u32) -> Self {

@@ -56,6 +56,11 @@ impl Vector for Avx2 {
         self.plus_product(a, b)
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: see the module.
         unsafe {
@@ -157,6 +162,11 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn plus_fused(self, a: Self, b: Self) -> Self {
         self.plus_product(a, b)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm512_min_ps(self.0, other.0)) }
     }
     #[inline(always)]
     fn abs(self) -> Self {

@@ -3,7 +3,7 @@
 //! Input spikes are visited once, in ascending order of time; each adds one contiguous row of
 //! weights to all potentials. Time is a real number, there is no grid.
 
-use crate::simd::{Block, LANES, Simd, Vector, dispatch};
+use crate::simd::{Block, LANES, Line, Simd, Vector, dispatch};
 use crate::spikes::Events;
 
 /// The end of the window, in its own unit; the output time of a neuron that stays silent.
@@ -21,11 +21,6 @@ pub enum LastEvent {
 
 /// Most blocks a kernel keeps in registers at once.
 pub(super) const MAX_BLOCKS: usize = 4;
-
-/// A block on a cache line of its own.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub(super) Block);
 
 /// What the layer did with one sample.
 #[derive(Clone, Debug, Default, PartialEq)]

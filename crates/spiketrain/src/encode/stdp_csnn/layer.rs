@@ -1,4 +1,4 @@
-//! The convolutional layer's kernels: competition inside a patch, and the whole convolution.
+//! The convolutional layer, and its competition inside a patch.
 //!
 //! Weights stand as `[position, filter]`, a position being (row, column, channel) of the kernel,
 //! so that one input spike adds one contiguous row. Filters are padded to whole blocks of 16
@@ -119,62 +119,18 @@ impl Layer {
         }
         Some(winner)
     }
-
-    /// Spike times of the whole convolution (stride 1, no padding) after pooling the earliest of
-    /// `pool`×`pool` neurons: `[row, column, filter]`, 1 where nothing fires. Here a neuron fires
-    /// once, when its potential reaches the threshold (not strictly).
-    ///
-    /// `events` are (row · width + column, channel, time) in the order of time.
-    pub fn extract(
-        &self,
-        events: &[(u32, u16, f32)],
-        height: usize,
-        width: usize,
-        pool: usize,
-        scratch: &mut Extraction,
-    ) -> Vec<f32> {
-        let size = |n: usize| (n + 1 - self.kernel) / pool * pool;
-        let (rows, columns) = (size(height), size(width));
-        let (cell_rows, cell_columns) = (rows / pool, columns / pool);
-        let cells = cell_rows * cell_columns;
-        scratch.potentials.clear();
-        scratch.potentials.resize(rows * columns * self.stride, 0.0);
-        scratch.n_silent.clear();
-        scratch.n_silent.resize(cells, self.n_filters);
-        let mut out = vec![1.0f32; cells * self.n_filters];
-        let grid = Grid { width, rows, columns, pool, cell_columns };
-        scatter(self.simd, self, events, grid, scratch, &mut out);
-        out
-    }
 }
 
-/// Memory that [`Layer::extract`] uses again.
-#[derive(Clone, Debug, Default)]
-pub struct Extraction {
-    potentials: Vec<f32>,
-    n_silent: Vec<usize>,
-}
-
-/// Sizes of a convolution with pooling.
-#[derive(Clone, Copy)]
-struct Grid {
-    width: usize,
-    rows: usize,
-    columns: usize,
-    pool: usize,
-    cell_columns: usize,
-}
-
-/// Adds `row` to `potentials`; whether some lane is then above its threshold, strictly or not.
+/// Adds `row` to `potentials`; whether some lane is then above its threshold.
 #[inline(always)]
-fn add<const STRICT: bool>(potentials: &mut [f32], row: &[f32], thresholds: &[f32]) -> bool {
+fn add(potentials: &mut [f32], row: &[f32], thresholds: &[f32]) -> bool {
     let mut crossed = false;
     let blocks = potentials.chunks_exact_mut(LANES).zip(row.chunks_exact(LANES));
     for ((a, w), t) in blocks.zip(thresholds.chunks_exact(LANES)) {
         let mut any = 0u32;
         for l in 0..LANES {
             a[l] += w[l];
-            any |= u32::from(if STRICT { a[l] > t[l] } else { a[l] >= t[l] });
+            any |= u32::from(a[l] > t[l]);
         }
         crossed |= any != 0;
     }
@@ -198,58 +154,8 @@ fn first_crossing_body(
 ) -> Option<usize> {
     events.iter().position(|&(p, _)| {
         let row = &layer.weights[usize::from(p) * layer.stride..][..layer.stride];
-        add::<true>(potentials, row, &layer.thresholds)
+        add(potentials, row, &layer.thresholds)
     })
-}
-
-dispatch! {
-    /// Adds every event to the potentials of the neurons that see it.
-    fn scatter(
-        layer: &Layer,
-        events: &[(u32, u16, f32)],
-        grid: Grid,
-        scratch: &mut Extraction,
-        out: &mut [f32],
-    ) = scatter_body;
-}
-
-#[inline(always)]
-fn scatter_body(
-    layer: &Layer,
-    events: &[(u32, u16, f32)],
-    grid: Grid,
-    scratch: &mut Extraction,
-    out: &mut [f32],
-) {
-    let (kernel, stride) = (layer.kernel, layer.stride);
-    for &(position, channel, time) in events {
-        let (y, x) = (position as usize / grid.width, position as usize % grid.width);
-        let first = |at: usize| (at + 1).saturating_sub(kernel);
-        for row in first(y)..(y + 1).min(grid.rows) {
-            for column in first(x)..(x + 1).min(grid.columns) {
-                let cell = row / grid.pool * grid.cell_columns + column / grid.pool;
-                if scratch.n_silent[cell] == 0 {
-                    continue;
-                }
-                let p = ((y - row) * kernel + x - column) * layer.n_channels + usize::from(channel);
-                let weights = &layer.weights[p * stride..][..stride];
-                let potentials =
-                    &mut scratch.potentials[(row * grid.columns + column) * stride..][..stride];
-                if add::<false>(potentials, weights, &layer.thresholds) {
-                    let times = &mut out[cell * layer.n_filters..][..layer.n_filters];
-                    for (z, earliest) in times.iter_mut().enumerate() {
-                        if potentials[z] >= layer.thresholds[z] {
-                            potentials[z] = f32::NEG_INFINITY;
-                            if *earliest == 1.0 {
-                                *earliest = time;
-                                scratch.n_silent[cell] -= 1;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -270,57 +176,24 @@ mod tests {
         assert!((layer.weights()[2] - (0.9 + 0.1 * (-0.9f32).exp())).abs() < 1e-6);
     }
 
-    /// Brute force: every output neuron walks the events of its own window.
-    fn brute(
-        layer: &Layer,
-        events: &[(u32, u16, f32)],
-        h: usize,
-        w: usize,
-        pool: usize,
-    ) -> Vec<f32> {
-        let (weights, k, f) = (layer.weights(), layer.kernel, layer.n_filters);
-        let (rows, columns) = ((h + 1 - k) / pool, (w + 1 - k) / pool);
-        let mut out = vec![1.0f32; rows * columns * f];
-        for y in 0..rows * pool {
-            for x in 0..columns * pool {
-                for z in 0..f {
-                    let mut a = 0.0;
-                    let fires = events.iter().find(|&&(at, c, _)| {
-                        let (ey, ex) = (at as usize / w, at as usize % w);
-                        if !(y..y + k).contains(&ey) || !(x..x + k).contains(&ex) {
-                            return false;
-                        }
-                        let p = ((ey - y) * k + ex - x) * layer.n_channels + usize::from(c);
-                        a += weights[p * f + z];
-                        a >= layer.thresholds[z]
-                    });
-                    let cell = &mut out[((y / pool) * columns + x / pool) * f + z];
-                    *cell = fires.map_or(1.0, |e| e.2).min(*cell);
-                }
-            }
-        }
-        out
-    }
-
     #[test]
-    fn the_event_driven_convolution_equals_brute_force() {
+    fn the_winner_is_the_lowest_index_above_threshold() {
         for case in 0..20 {
             let mut s = Seed(5).stream("test", case);
-            let (h, w, c) = (7 + s.below(5) as usize, 6 + s.below(5) as usize, 2);
-            let (k, f, pool) = (3, 5 + s.below(20) as usize, 1 + s.below(2) as usize);
-            let weights: Vec<f32> = (0..k * k * c * f).map(|_| s.uniform()).collect();
-            let layer = Layer::new(k, c, &weights, &vec![2.5; f]);
-            let mut events: Vec<(u32, u16, f32)> = (0..h * w * c / 2)
-                .map(|_| (s.below((h * w) as u32), s.below(c as u32) as u16, s.uniform()))
-                .collect();
-            events.sort_by(|a, b| a.2.total_cmp(&b.2));
-            let ours = layer.extract(&events, h, w, pool, &mut Extraction::default());
-            assert_eq!(ours, brute(&layer, &events, h, w, pool), "case {case}");
+            let f = 5 + s.below(20) as usize;
+            let weights: Vec<f32> = (0..9 * f).map(|_| s.uniform()).collect();
+            let layer = Layer::new(3, 1, &weights, &vec![2.5; f]);
+            let events: Vec<(u16, f32)> = (0..9).map(|p| (p, f32::from(p))).collect();
+            let potential = |z: usize, n: usize| (0..n).fold(0.0, |a, p| a + weights[p * f + z]);
+            let above = |n: &usize| (0..f).any(|z| potential(z, *n) > 2.5);
+            let expected = (1..=9).find(above).map(|n| {
+                ((0..f).find(|&z| potential(z, n) > 2.5).expect("one is above"), (n - 1) as f32)
+            });
+            assert_eq!(layer.winner(&events, &mut Vec::new()), expected, "case {case}");
             for simd in Simd::available() {
                 let mut a = vec![0.0; layer.stride];
-                let patch: Vec<(u16, f32)> = (0..9).map(|p| (p, f32::from(p))).collect();
-                let found = first_crossing(simd, &layer, &patch, &mut a);
-                assert_eq!(found, layer.winner(&patch, &mut Vec::new()).map(|(_, t)| t as usize));
+                let found = first_crossing(simd, &layer, &events, &mut a);
+                assert_eq!(found, expected.map(|(_, t)| t as usize), "case {case}, {simd:?}");
             }
         }
     }

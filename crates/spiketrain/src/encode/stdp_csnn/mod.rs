@@ -15,9 +15,11 @@
 //! Departures: 1. spikes of one time inside a patch are taken in the order of their index (the
 //! reference sorts unstably). 2. Patches come from counter-based streams.
 
+mod convolution;
 mod layer;
 
-pub use layer::{Extraction, Layer, Rates};
+pub use convolution::{Convolution, Extraction};
+pub use layer::{Layer, Rates};
 
 use super::on_off::{correlate, dog_kernel, split_signs};
 use super::{FitEncoder, FittedEncoder, Tick, whiten};
@@ -342,19 +344,11 @@ impl StdpCsnn {
         }
     }
 
-    /// Features of one image's spike times `[row, column, channel]`: `[row, column, filter]`, 1
-    /// where there is no spike.
-    pub fn features(&self, times: &[f32], pool: usize, scratch: &mut Extraction) -> Vec<f32> {
-        let c = self.retina.n_channels;
-        let mut events: Vec<(u32, u16, f32)> = times
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| t.is_finite())
-            .map(|(i, &t)| ((i / c) as u32, (i % c) as u16, t))
-            .collect();
-        events.sort_by(|a, b| a.2.total_cmp(&b.2));
+    /// The layer's convolution over whole images, of which the earliest spike of every
+    /// `pool`×`pool` neurons is a feature.
+    pub fn convolution(&self, pool: usize) -> Convolution {
         let Shape { height, width, .. } = self.retina.shape;
-        self.layer.extract(&events, height, width, pool, scratch)
+        Convolution::new(&self.layer, height, width, pool)
     }
 }
 
@@ -399,19 +393,20 @@ impl FittedEncoder for StdpCsnn {
     fn encode(&self, images: &Images, tick: Tick<'_>) -> Result<Inputs> {
         super::check_shape(images, self.retina.shape)?;
         let mut out = Times::new(self.shape())?;
+        let convolution = self.convolution(self.pool);
         for part in super::parts(images.len()) {
-            let features: Vec<Vec<f32>> = part
+            let events: Vec<(Vec<u16>, Vec<f32>)> = part
                 .clone()
                 .into_par_iter()
                 .map_init(
                     || (Extraction::default(), vec![0.0; images.shape.len()]),
                     |(scratch, image), i| {
                         images.read(i, image);
-                        self.features(&self.retina.times(image), self.pool, scratch)
+                        convolution.events(&self.retina.times(image), scratch)
                     },
                 )
                 .collect();
-            features.iter().for_each(|f| out.push_dense(f, 1.0));
+            events.iter().for_each(|(neurons, times)| out.push_events(neurons, times));
             tick(part.end as u64, images.len() as u64)?;
         }
         Ok(Inputs::Times(out))
