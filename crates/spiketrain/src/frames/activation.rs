@@ -41,6 +41,11 @@ impl Record {
     pub fn input(&self) -> &Signal {
         &self.input
     }
+
+    /// The layer's input, once the record has served.
+    pub fn into_input(self) -> Arc<Signal> {
+        self.input
+    }
 }
 
 /// Factors per step, written out along one row `[column, channel]` of an image.

@@ -2,14 +2,18 @@
 //! order, so that results do not depend on scheduling.
 
 use super::kernel::Workspace;
+use super::signal::{Data, Signal};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Shards that loops over images are cut into.
 const N_SHARDS: usize = 16;
 /// Values that all shards of one weight gradient may hold together.
 const GRADIENT_BUDGET: usize = 1 << 23;
+
+/// Arrays kept for use again.
+const MOST_SPARE: usize = 64;
 
 /// `0..n` in at most `n_shards` ranges that follow one another, of sizes that differ by one.
 pub fn ranges(n: usize, n_shards: usize) -> Vec<Range<usize>> {
@@ -52,21 +56,59 @@ pub fn by_sample<T>(values: &mut [T], n_samples: usize, item: usize) -> Vec<Vec<
     samples
 }
 
-/// Kernel memory, one part for each shard, kept between calls.
+/// Memory kept between calls: that of the kernels, one part for each shard, and the values of
+/// signals and gradients that are no longer needed.
 #[derive(Debug)]
-pub struct Workspaces(Vec<Mutex<Workspace>>);
+pub struct Workspaces {
+    kernels: Vec<Mutex<Workspace>>,
+    spare: Mutex<Vec<Vec<f32>>>,
+}
 
 impl Default for Workspaces {
     fn default() -> Self {
-        Self((0..N_SHARDS).map(|_| Mutex::default()).collect())
+        let kernels = (0..N_SHARDS).map(|_| Mutex::default()).collect();
+        Self { kernels, spare: Mutex::default() }
     }
 }
 
 impl Workspaces {
-    /// The memory of shard `i`.
+    /// The kernel memory of shard `i`.
     pub fn of(&self, i: usize) -> MutexGuard<'_, Workspace> {
         // What a panicked shard left behind is scratch.
-        self.0[i % N_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.kernels[i % N_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `len` values to be overwritten; what they are is not said. Fresh memory costs a page fault
+    /// for every page, so it is used again.
+    pub fn take(&self, len: usize) -> Vec<f32> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = (0..spare.len()).filter(|&i| spare[i].capacity() >= len);
+        let Some(best) = fits.min_by_key(|&i| spare[i].capacity()) else { return vec![0.0; len] };
+        // Twice as much as is needed is better left for something larger.
+        if spare[best].capacity() > 2 * len {
+            return vec![0.0; len];
+        }
+        let mut values = spare.swap_remove(best);
+        drop(spare);
+        values.resize(len, 0.0);
+        values
+    }
+
+    /// Takes back what is no longer needed.
+    pub fn give(&self, values: Vec<f32>) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if values.capacity() > 0 && spare.len() < MOST_SPARE {
+            spare.push(values);
+        }
+    }
+
+    /// Takes back a signal's values if nobody else holds them.
+    pub fn give_signal(&self, signal: Arc<Signal>) {
+        if let Some(Signal { data: Data::Values(values) | Data::Steady(values), .. }) =
+            Arc::into_inner(signal)
+        {
+            self.give(values);
+        }
     }
 }
 
@@ -91,6 +133,15 @@ mod tests {
         }
         assert_eq!(of_gradients(100, 1 << 22).len(), 2);
         assert_eq!(of_gradients(100, 1).len(), 8);
+    }
+
+    #[test]
+    fn memory_is_used_again_where_it_fits() {
+        let workspaces = Workspaces::default();
+        workspaces.give(vec![1.0; 100]);
+        assert_eq!(workspaces.take(10), [0.0; 10]);
+        assert_eq!(workspaces.take(60).len(), 60);
+        assert_eq!(workspaces.take(60), [0.0; 60]);
     }
 
     #[test]

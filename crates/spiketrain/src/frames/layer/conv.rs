@@ -28,7 +28,7 @@ impl Conv {
     /// Output of all stored images; a steady input gives a steady output.
     pub fn forward(&self, input: &Signal, context: &Context<'_>) -> Signal {
         let shape = self.kernel.output();
-        let mut out = vec![0.0; input.n_images() * shape.len()];
+        let mut out = context.workspaces.take(input.n_images() * shape.len());
         let ranges = shards::of_images(input.n_images());
         let parts = shards::split(&mut out, &ranges, shape.len());
         let bias = self.bias.map(|b| context.parameters.get(b));
@@ -91,7 +91,7 @@ impl Conv {
     pub fn input_gradient(&self, d: &[f32], context: &Context<'_>) -> Gradient {
         let (image, input) = (self.kernel.output().len(), self.kernel.input.len());
         let n_images = d.len() / image;
-        let mut d_in = vec![0.0; n_images * input];
+        let mut d_in = context.workspaces.take(n_images * input);
         let ranges = shards::of_images(n_images);
         let parts = shards::split(&mut d_in, &ranges, input);
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();

@@ -68,6 +68,17 @@ pub enum Record {
     Vote,
 }
 
+impl Record {
+    /// Gives the memory of a record that no backward pass will read back.
+    fn recycle(self, workspaces: &Workspaces) {
+        match self {
+            Record::Conv(input) => workspaces.give_signal(input),
+            Record::Activation(record) => workspaces.give_signal(record.into_input()),
+            _ => {}
+        }
+    }
+}
+
 /// Whether a pass learns.
 #[derive(Clone, Copy, Debug)]
 pub enum Phase {
@@ -104,9 +115,9 @@ pub struct Notes {
     pub moments: Vec<(usize, Moments)>,
     /// What each layer of neurons did, in the order of layers.
     pub activity: Vec<Activity>,
-    /// Spikes of each sample, all layers.
+    /// Spikes of each sample, all layers; counted in evaluation.
     pub n_spikes: Vec<u64>,
-    /// Synaptic operations of each sample, all layers.
+    /// Synaptic operations of each sample, all layers; counted in evaluation.
     pub n_synops: Vec<f64>,
 }
 
@@ -136,8 +147,9 @@ pub fn forward(
     let mut records = records;
     for layer in layers {
         let (output, record) = layer.forward(signal, context, notes)?;
-        if let Some(records) = records.as_mut() {
-            records.push(record);
+        match records.as_mut() {
+            Some(records) => records.push(record),
+            None => record.recycle(context.workspaces),
         }
         signal = output;
     }
@@ -197,15 +209,17 @@ impl Layer {
     ) -> Result<(Arc<Signal>, Record)> {
         Ok(match self {
             Layer::Conv(conv) => {
-                conv.count(&input, notes);
+                if matches!(context.phase, Phase::Evaluation) {
+                    conv.count(&input, notes);
+                }
                 let output = conv.forward(&input, context);
                 (Arc::new(output), Record::Conv(input))
             }
             Layer::AveragePool(kernel) => {
-                (Arc::new(pool::average(kernel, &input)), Record::AveragePool)
+                (Arc::new(pool::average(kernel, &input, context.workspaces)), Record::AveragePool)
             }
             Layer::MaxPool(kernel) => {
-                let (output, winners) = pool::max(kernel, &input);
+                let (output, winners) = pool::max(kernel, &input, context.workspaces);
                 (Arc::new(output), Record::MaxPool(winners))
             }
             Layer::Activation(layer) => activate(layer, input, context, notes)?,
@@ -239,16 +253,25 @@ impl Layer {
         match (self, record) {
             (Layer::Conv(conv), Record::Conv(input)) => {
                 conv.gradients(&input, &d, context, gradients);
-                wants_input.then(|| conv.input_gradient(&d, context))
+                context.workspaces.give_signal(input);
+                let d_in = wants_input.then(|| conv.input_gradient(&d, context));
+                context.workspaces.give(d);
+                d_in
             }
             (Layer::AveragePool(kernel), Record::AveragePool) => {
-                Some(pool::average_gradient(kernel, &d))
+                let d_in = pool::average_gradient(kernel, &d, context.workspaces);
+                context.workspaces.give(d);
+                Some(d_in)
             }
             (Layer::MaxPool(kernel), Record::MaxPool(winners)) => {
-                Some(pool::max_gradient(kernel, &winners, &d))
+                let d_in = pool::max_gradient(kernel, &winners, &d, context.workspaces);
+                context.workspaces.give(d);
+                Some(d_in)
             }
             (Layer::Activation(layer), Record::Activation(record)) => {
-                Some(layer.backward(context.parameters, &record, d, gradients))
+                let d_in = layer.backward(context.parameters, &record, d, gradients);
+                context.workspaces.give_signal(record.into_input());
+                Some(d_in)
             }
             (Layer::Dropout(dropout), Record::Dropout(was_steady)) => {
                 Some(gather(dropout.backward(d, context), was_steady, context.n_steps))
@@ -311,10 +334,12 @@ fn activate(
     let output = layer.forward(context.parameters, &input, affine.as_ref());
     if let Data::Spikes(spikes) = &output.data {
         notes.activity.push(Activity::of(spikes));
-        let n = output.n_samples;
-        notes.n_spikes.resize(n, 0);
-        for image in 0..spikes.n_images() {
-            notes.n_spikes[image % n] += spikes.images(image..image + 1).count() as u64;
+        if matches!(context.phase, Phase::Evaluation) {
+            let n = output.n_samples;
+            notes.n_spikes.resize(n, 0);
+            for image in 0..spikes.n_images() {
+                notes.n_spikes[image % n] += spikes.images(image..image + 1).count() as u64;
+            }
         }
     }
     Ok((Arc::new(output), Record::Activation(Activation::record(input, affine))))
