@@ -13,6 +13,7 @@ pub mod frames;
 pub mod learner;
 pub mod methods;
 pub mod metrics;
+pub mod readout;
 pub mod recipe;
 pub mod report;
 mod runlog;

@@ -47,6 +47,8 @@ pub struct Train {
     pub batch_size: usize,
     /// Whether each epoch has its own random order of samples.
     pub shuffle: bool,
+    /// Whether the test is of the epoch that did best in validation, not of the last.
+    pub keep_best: bool,
     /// Epochs over which the learning rate grows from 0 to its full value, on top of the schedule.
     pub warm_up: u64,
     /// How the learning rate changes from epoch to epoch.
@@ -60,6 +62,7 @@ impl Default for Train {
             patience: 0,
             batch_size: 64,
             shuffle: true,
+            keep_best: false,
             warm_up: 0,
             schedule: Schedule::default(),
         }
@@ -301,6 +304,10 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "event-stdp-digits"
     "event-stdp-mnist"
     "event-stdp-natural"
+    "temporal-autoencoder-digits"
+    "temporal-autoencoder-mnist"
+    "temporal-autoencoder-fashion-mnist"
+    "temporal-autoencoder-classifier"
 };
 
 #[cfg(test)]

@@ -301,6 +301,10 @@ impl<'a> Run<'a> {
             }
         }
         if !self.counters.is_finished {
+            if self.recipe.train.keep_best && self.counters.best.is_some() {
+                let best = Checkpoint::read(&self.dir.join("best.safetensors"))?;
+                self.learner.restore(&best.state.sub("learner"))?;
+            }
             let ctx = self.ctx(1.0);
             let (inputs, labels) = (&self.train.0, self.train.1.as_slice());
             let batch = Batch { inputs, rows: &self.train_rows, labels };

@@ -23,12 +23,14 @@ pub enum Method {
     S2stdp(s2stdp::Params),
     /// Temporal effective batch normalisation.
     Tebn(tebn::Params),
+    /// Spiking autoencoders with temporal coding.
+    TemporalAutoencoder(temporal_autoencoder::Params),
 }
 
 impl Method {
     /// The cards of all methods.
     pub fn all() -> &'static [&'static Card] {
-        &[&bptt::CARD, &event_stdp::CARD, &s2stdp::CARD, &tebn::CARD]
+        &[&bptt::CARD, &event_stdp::CARD, &s2stdp::CARD, &tebn::CARD, &temporal_autoencoder::CARD]
     }
 
     /// The method's card.
@@ -38,6 +40,7 @@ impl Method {
             Method::EventStdp(_) => &event_stdp::CARD,
             Method::S2stdp(_) => &s2stdp::CARD,
             Method::Tebn(_) => &tebn::CARD,
+            Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
         }
     }
 
@@ -48,6 +51,7 @@ impl Method {
             Method::EventStdp(p) => p.check(),
             Method::S2stdp(p) => p.check(),
             Method::Tebn(p) => p.check(),
+            Method::TemporalAutoencoder(p) => p.check(),
         }
     }
 
@@ -62,6 +66,7 @@ impl Method {
             Method::EventStdp(p) => Box::new(event_stdp::EventStdp::new(p, task)?),
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
+            Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,
         })
     }
 }

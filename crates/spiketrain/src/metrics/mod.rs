@@ -49,7 +49,9 @@ pub fn evaluate(predictions: &[Prediction], labels: &[u16], n_classes: usize) ->
     if !times.is_empty() {
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         out.metrics.insert("decision_time".into(), mean);
-        out.histograms.push(histogram("decision time (fraction of the window)", &times, 0.0, 1.0));
+        // Decisions may come later than the last input.
+        let end = times.iter().copied().fold(1.0, f64::max);
+        out.histograms.push(histogram("decision time (fraction of the window)", &times, 0.0, end));
     }
     let errors: Vec<f64> = predictions.iter().filter_map(squared_error).collect();
     if !errors.is_empty() {

@@ -2,7 +2,9 @@
 
 use super::adam::Step;
 use super::losses;
+use super::params::Params;
 use crate::error::Result;
+use crate::seed::Seed;
 use crate::simd::Simd;
 use crate::state::State;
 use crate::times::alpha::Neuron;
@@ -46,6 +48,33 @@ pub struct Sample<'a> {
     pub target: Target<'a>,
 }
 
+/// Sums over the samples of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Losses.
+    pub loss: f64,
+    /// Samples whose class was right.
+    pub n_correct: u64,
+    /// Neurons that fired, `[layer]`.
+    pub n_fired: Vec<u64>,
+    /// Their times, `[layer]`.
+    pub sum_of_times: Vec<f64>,
+}
+
+impl Sums {
+    fn new(n_layers: usize) -> Self {
+        let (n_fired, sum_of_times) = (vec![0; n_layers], vec![0.0; n_layers]);
+        Self { n_fired, sum_of_times, ..Self::default() }
+    }
+
+    fn add(&mut self, other: &Sums) {
+        self.loss += other.loss;
+        self.n_correct += other.n_correct;
+        self.n_fired.iter_mut().zip(&other.n_fired).for_each(|(n, d)| *n += d);
+        self.sum_of_times.iter_mut().zip(&other.sum_of_times).for_each(|(s, d)| *s += d);
+    }
+}
+
 /// How the network learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Learning {
@@ -61,6 +90,29 @@ pub struct Learning {
     pub clips: Clips,
     /// Smallest weight.
     pub least_weight: f64,
+}
+
+impl Learning {
+    /// As the recipe says.
+    pub(super) fn of(params: &Params) -> Self {
+        let bound = |x: f64| if x > 0.0 { x } else { f64::INFINITY };
+        let goal = match params.goal {
+            super::Goal::Reconstruction => Goal::Reconstruction { latency: params.latency },
+            super::Goal::Classification => Goal::Classification,
+        };
+        let clips = Clips {
+            derivative: bound(params.clip_derivative),
+            gradient: bound(params.clip_gradient),
+        };
+        Self {
+            goal,
+            learning_rate: params.learning_rate,
+            learning_rate_pulses: params.learning_rate_pulses,
+            penalty_no_spike: params.penalty_no_spike,
+            clips,
+            least_weight: if params.non_negative { 0.0 } else { f64::NEG_INFINITY },
+        }
+    }
 }
 
 /// One layer: weights from the senders below and from their pulses.
@@ -118,8 +170,7 @@ pub struct Gradient {
     pulses: Vec<Vec<f64>>,
     /// −penalty for every silent neuron, in every weight of its column.
     silence: Vec<Vec<Block>>,
-    loss: f64,
-    n_correct: u64,
+    sums: Sums,
 }
 
 impl Activity {
@@ -174,6 +225,34 @@ impl Network {
         Self { neuron, simd: Simd::best(), layers, n_updates: 0, shards: Vec::new() }
     }
 
+    /// A network `n_inputs`-hidden-`n_outputs` with weights drawn from `seed` and evenly spaced
+    /// pulses.
+    pub(super) fn drawn(params: &Params, n_inputs: usize, n_outputs: usize, seed: Seed) -> Self {
+        let sizes = [n_inputs, params.hidden, n_outputs];
+        let of_layer = |l: usize| -> Vec<f64> {
+            let (n_neurons, n_columns) = (sizes[l + 1], sizes[l] + params.n_pulses);
+            let of_neuron = |n: usize| {
+                let index = ((l as u64) << 32) | n as u64;
+                let mut stream = seed.stream("temporal-autoencoder.weights", index);
+                let mut weight = |i: usize| {
+                    let multiplier = if i < sizes[l] {
+                        params.nonpulse_weight_mean_multiplier
+                    } else {
+                        params.pulse_weight_mean_multiplier
+                    };
+                    let z = stream.normal(0.0, 1.0);
+                    let w = initial_weight(n_neurons, n_columns, multiplier, z);
+                    if params.non_negative { w.max(0.0) } else { w }
+                };
+                (0..n_columns).map(&mut weight).collect::<Vec<f64>>()
+            };
+            (0..n_neurons).flat_map(of_neuron).collect()
+        };
+        let pulses = vec![even_pulses(params.n_pulses); 2];
+        let neuron = Neuron { decay: params.decay, threshold: params.threshold };
+        Self::new(neuron, &sizes, &[of_layer(0), of_layer(1)], &pulses)
+    }
+
     /// The same network on other vector instructions; the results are the same bits.
     #[must_use]
     pub fn with_simd(mut self, simd: Simd) -> Self {
@@ -211,6 +290,34 @@ impl Network {
         &self.layers[layer].pulses
     }
 
+    /// Share of negative weights onto layer `layer` among those of neurons and those of pulses.
+    pub fn negative_shares(&self, layer: usize) -> [f64; 2] {
+        let (n, n_neurons) = (self.n_senders(layer), self.n_neurons(layer));
+        let share = |rows: std::ops::Range<usize>| {
+            let n_weights = rows.len() * n_neurons;
+            let of_row = |r: usize| (0..n_neurons).filter(move |&k| self.weight(layer, r, k) < 0.0);
+            rows.flat_map(of_row).count() as f64 / n_weights.max(1) as f64
+        };
+        [share(0..n), share(n..n + self.pulses(layer).len())]
+    }
+
+    /// Contribution of neurons and of pulses to the potential of the last layer at time `t`, as
+    /// the mean over its neurons, for the sample that stands in the network.
+    pub fn mean_drive(&self, a: &Activity, t: f64) -> [f64; 2] {
+        let last = self.layers.len() - 1;
+        let (n, n_neurons) = (self.n_senders(last), self.n_neurons(last));
+        let of_sender = |row: usize, time: f64| {
+            let psp = self.neuron.potential(&[1.0], &[time], t);
+            (0..n_neurons).map(|k| self.weight(last, row, k)).sum::<f64>() / n_neurons as f64 * psp
+        };
+        let time = |row: usize| {
+            if last == 0 { f64::INFINITY } else { a.time(last - 1, row) }
+        };
+        let neurons = (0..n).map(|row| of_sender(row, time(row))).sum();
+        let pulses = self.pulses(last).iter().enumerate();
+        [neurons, pulses.map(|(i, &time)| of_sender(n + i, time)).sum()]
+    }
+
     /// Decay and threshold.
     pub fn neuron(&self) -> Neuron {
         self.neuron
@@ -236,8 +343,7 @@ impl Network {
             weights: self.layers.iter().map(matrix).collect(),
             pulses: self.layers.iter().map(|l| vec![0.0; l.pulses.len()]).collect(),
             silence: self.layers.iter().map(blocks).collect(),
-            loss: 0.0,
-            n_correct: 0,
+            sums: Sums::new(self.layers.len()),
         }
     }
 
@@ -291,12 +397,18 @@ impl Network {
         let Shard { activity: a, gradient } = shard;
         self.forward(sample.spikes, a);
         let (loss, is_correct) = self.judge(how.goal, sample.target, a);
-        gradient.loss += loss;
-        gradient.n_correct += u64::from(is_correct);
+        gradient.sums.loss += loss;
+        gradient.sums.n_correct += u64::from(is_correct);
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let silence = &mut gradient.silence[l];
-            for n in (0..layer.weights.n_neurons()).filter(|&n| !a.spikes[l].fired(n)) {
-                silence[n / LANES].0[n % LANES] -= how.penalty_no_spike;
+            let reference = a.arrivals[l].reference();
+            for n in 0..layer.weights.n_neurons() {
+                if a.spikes[l].fired(n) {
+                    gradient.sums.n_fired[l] += 1;
+                    gradient.sums.sum_of_times[l] += a.spikes[l].time(n, reference);
+                } else {
+                    silence[n / LANES].0[n % LANES] -= how.penalty_no_spike;
+                }
             }
             let n_senders = layer.n_senders();
             a.by_time[l].fill(0.0);
@@ -319,9 +431,9 @@ impl Network {
         }
     }
 
-    /// Gradient of a batch, in parts that do not depend on the number of threads; returns the sum
-    /// of the losses and the number of right classes.
-    pub fn gradient(&mut self, how: &Learning, batch: &[Sample<'_>]) -> (f64, u64) {
+    /// Gradient of a batch, in parts that do not depend on the number of threads; returns sums
+    /// over the samples.
+    pub fn gradient(&mut self, how: &Learning, batch: &[Sample<'_>]) -> Sums {
         let n_shards = batch.len().div_ceil(SHARD_SAMPLES).clamp(1, MAX_SHARDS);
         let mut shards = std::mem::take(&mut self.shards);
         while shards.len() < n_shards {
@@ -331,12 +443,11 @@ impl Network {
             let part = s * batch.len() / n_shards..(s + 1) * batch.len() / n_shards;
             batch[part].iter().for_each(|sample| self.accumulate(how, sample, shard));
         });
-        let total = shards[..n_shards].iter_mut().fold((0.0, 0), |(loss, n), shard| {
-            let g = &mut shard.gradient;
-            let total = (loss + g.loss, n + g.n_correct);
-            (g.loss, g.n_correct) = (0.0, 0);
-            total
-        });
+        let mut total = Sums::new(self.layers.len());
+        for shard in &mut shards[..n_shards] {
+            let sums = std::mem::replace(&mut shard.gradient.sums, Sums::new(self.layers.len()));
+            total.add(&sums);
+        }
         self.shards = shards;
         total
     }
