@@ -2,7 +2,7 @@
 //! sigmoid outputs, the mean squared error on intensities `1 − t`, Adam.
 
 use super::embedding::Readouts;
-use super::figures::intensities;
+use super::figures::{Picture, intensities};
 use super::{Params, check_task, labels_of};
 use crate::error::Result;
 use crate::event::Figure;
@@ -111,10 +111,10 @@ impl Learner for Conventional {
     fn figures(&self, probe: &Batch<'_>) -> Result<Vec<Figure>> {
         let times = probe.inputs.as_times();
         let all = probe.rows.iter().map(|&row| {
-            let (x, y) = read(times, row);
-            let out = self.forward(&x).1;
-            (row, x, y, out)
+            let (input, target) = read(times, row);
+            let output = self.forward(&input).1;
+            Picture { row, input, target, output }
         });
-        Ok(vec![intensities(times, all.collect())])
+        Ok(vec![intensities(times, &all.collect::<Vec<_>>())])
     }
 }

@@ -29,9 +29,9 @@ pub(super) fn figures(learner: &TemporalAutoencoder, probe: &Batch<'_>) -> Vec<F
             let mut input = vec![0.0; sample.targets.len()];
             sample.spikes.iter().for_each(|&(t, n)| input[n as usize] = (1.0 - t) as f32);
             let target = sample.targets.iter().map(|&t| (1.0 - t) as f32).collect();
-            (*row, input, target, learner.reconstruction(activity))
+            Picture { row: *row, input, target, output: learner.reconstruction(activity) }
         });
-        figures.push(intensities(times, pictures.collect()));
+        figures.push(intensities(times, &pictures.collect::<Vec<_>>()));
     }
     figures.push(hidden_raster(learner, probe, &shown));
     figures.push(pulse_raster(&learner.network));
@@ -44,12 +44,16 @@ pub(super) fn figures(learner: &TemporalAutoencoder, probe: &Batch<'_>) -> Vec<F
     figures
 }
 
-/// Originals, inputs where they differ, and reconstructions, side by side; a sample is its row,
-/// input, target and reconstruction.
-pub(super) fn intensities(
-    times: &Times,
-    samples: Vec<(usize, Vec<f32>, Vec<f32>, Vec<f32>)>,
-) -> Figure {
+/// One sample in intensities.
+pub(super) struct Picture {
+    pub(super) row: usize,
+    pub(super) input: Vec<f32>,
+    pub(super) target: Vec<f32>,
+    pub(super) output: Vec<f32>,
+}
+
+/// Originals, inputs where they differ, and reconstructions, side by side.
+pub(super) fn intensities(times: &Times, pictures: &[Picture]) -> Figure {
     let shape = times.shape;
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     // Of several channels the first is shown.
@@ -57,7 +61,7 @@ pub(super) fn intensities(
     let bytes = |values: &[f32]| -> Vec<u8> {
         values[..plane].iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
     };
-    for (row, input, target, output) in &samples {
+    for Picture { row, input, target, output } in pictures {
         images.push(bytes(target));
         labels.push(format!("sample {row}"));
         if input != target {
