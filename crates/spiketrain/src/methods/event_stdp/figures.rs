@@ -9,12 +9,15 @@ use crate::metrics::histogram;
 
 /// Sides above this are shown by their middle.
 const MAX_SIDE: usize = 128;
+/// Pixels reconstructed for the report; at least one image is shown.
+const MAX_PIXELS: usize = 1 << 16;
 
 pub(super) fn figures(learner: &EventStdp, probe: &Batch<'_>) -> Result<Vec<Figure>> {
     let mut out = vec![filter_pictures(learner)];
     let images = probe.inputs.as_images();
     let mut readings = Vec::new();
-    for &row in probe.rows {
+    let n_shown = (MAX_PIXELS / (learner.shape.height * learner.shape.width)).max(1);
+    for &row in probe.rows.iter().take(n_shown) {
         readings.push(learner.read(images, row).map_err(|e| e.context(format!("sample {row}")))?);
     }
     if !readings.is_empty() {
