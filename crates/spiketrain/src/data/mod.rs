@@ -11,6 +11,7 @@ pub mod png;
 
 use crate::check::Checks;
 use crate::error::{Error, Result};
+use crate::seed::{Seed, Stream};
 use crate::spikes::{Images, Shape};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,10 @@ pub struct Limits {
     /// Only the first so many test samples; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_test: Option<usize>,
+    /// Seed of a random choice: each split is shuffled with it before its first samples are
+    /// taken. In file order if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draw: Option<u64>,
 }
 
 impl Limits {
@@ -194,17 +199,27 @@ impl Data {
     }
 
     fn labelled(&self, classes: &[&str], limits: &Limits, splits: (Split, Split)) -> Dataset {
-        let (train, test) = (first(splits.0, limits.n_train), first(splits.1, limits.n_test));
+        let stream = |split| limits.draw.map(|seed| Seed(seed).stream("data.draw", split));
+        let train = taken(splits.0, limits.n_train, stream(0));
+        let test = taken(splits.1, limits.n_test, stream(1));
         let classes = classes.iter().map(|&c| c.to_owned()).collect();
         Dataset { name: self.name().into(), shape: train.images.shape, classes, train, test }
     }
 }
 
-/// The first `n` samples.
-fn first(split: Split, n: Option<usize>) -> Split {
-    let Some(n) = n.filter(|&n| n < split.images.len()) else { return split };
-    let rows: Vec<usize> = (0..n).collect();
-    let labels = split.labels.into_iter().take(n).collect();
+/// The first `n` samples of a split, in file order or in the order that `draw` gives.
+fn taken(split: Split, n: Option<usize>, draw: Option<Stream>) -> Split {
+    let n_all = split.images.len();
+    let n = n.unwrap_or(n_all).min(n_all);
+    if n == n_all && draw.is_none() {
+        return split;
+    }
+    let mut rows: Vec<usize> = (0..n_all).collect();
+    if let Some(mut stream) = draw {
+        stream.shuffle(&mut rows);
+    }
+    rows.truncate(n);
+    let labels = rows.iter().filter_map(|&r| split.labels.get(r).copied()).collect();
     Split { images: split.images.select(&rows), labels }
 }
 
@@ -278,8 +293,28 @@ mod tests {
                 assert_eq!(split.labels.iter().filter(|&&l| l == class).count(), n);
             }
         }
-        let some = Limits { n_train: Some(7), n_test: None };
+        let some = Limits { n_train: Some(7), ..Limits::default() };
         assert_eq!(Data::MnistMini(some).load(&dirs).unwrap().train.images.len(), 7);
+    }
+
+    #[test]
+    fn a_draw_is_a_choice_by_its_seed() {
+        let dirs = DataDirs { root: "nowhere".into() };
+        let load = |draw, n_train| {
+            let limits = Limits { n_train, n_test: Some(9), draw };
+            Data::MnistMini(limits).load(&dirs).unwrap()
+        };
+        let (all, whole) = (load(None, None), load(Some(1), None));
+        assert_ne!(all.train.labels, whole.train.labels);
+        let sorted = |mut labels: Vec<u16>| {
+            labels.sort_unstable();
+            labels
+        };
+        assert_eq!(sorted(all.train.labels), sorted(whole.train.labels.clone()));
+        let some = load(Some(1), Some(50));
+        assert_eq!(some.train.labels, whole.train.labels[..50]);
+        assert_eq!((some.train.images.len(), some.test.labels.len()), (50, 9));
+        assert_ne!(load(Some(2), Some(50)).train.labels, some.train.labels);
     }
 
     #[test]

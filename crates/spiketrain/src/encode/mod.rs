@@ -7,6 +7,7 @@ pub mod direct;
 pub mod latency;
 pub mod on_off;
 pub mod pixel_latency;
+pub mod resize;
 pub mod softhebb;
 pub mod stdp_csnn;
 pub mod whiten;
@@ -70,6 +71,8 @@ pub enum Encoder {
     Latency(latency::Params),
     /// Pixel p fires at 1 − p/256, with noise that stays the same for every presentation.
     PixelLatency(pixel_latency::Params),
+    /// Images at another size.
+    Resize(resize::Params),
     /// Three convolutional layers trained by a soft winner-take-all Hebbian rule.
     Softhebb(softhebb::Params),
     /// One convolutional layer trained by unsupervised STDP.
@@ -90,6 +93,7 @@ impl Encoder {
         ("direct", "images as they are"),
         ("latency", "the larger the value, the earlier the spike"),
         ("pixel-latency", "pixel p fires at 1 − p/256, possibly with noise drawn once per image"),
+        ("resize", "images at another size, by smoothed bilinear interpolation"),
         ("softhebb", "three convolutional layers trained by a soft winner-take-all Hebbian rule"),
         ("stdp-csnn", "one convolutional spiking layer trained by unsupervised STDP"),
         ("whiten", "images whitened by their spectrum"),
@@ -101,6 +105,7 @@ impl Encoder {
             Encoder::Direct(_) => "direct",
             Encoder::Latency(_) => "latency",
             Encoder::PixelLatency(_) => "pixel-latency",
+            Encoder::Resize(_) => "resize",
             Encoder::Softhebb(_) => "softhebb",
             Encoder::StdpCsnn(_) => "stdp-csnn",
             Encoder::Whiten(_) => "whiten",
@@ -118,6 +123,7 @@ impl Encoder {
             Encoder::Direct(p) => p.check(),
             Encoder::Latency(p) => p.check(),
             Encoder::PixelLatency(p) => p.check(),
+            Encoder::Resize(p) => p.check(),
             Encoder::Softhebb(p) => p.check(),
             Encoder::StdpCsnn(p) => p.check(),
             Encoder::Whiten(p) => p.check(),
@@ -129,6 +135,7 @@ impl Encoder {
             Encoder::Direct(p) => p,
             Encoder::Latency(p) => p,
             Encoder::PixelLatency(p) => p,
+            Encoder::Resize(p) => p,
             Encoder::Softhebb(p) => p,
             Encoder::StdpCsnn(p) => p,
             Encoder::Whiten(p) => p,
