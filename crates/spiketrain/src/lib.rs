@@ -6,6 +6,7 @@ pub mod bench;
 mod check;
 pub mod checkpoint;
 pub mod data;
+mod elementary;
 pub mod encode;
 mod error;
 pub mod event;

@@ -308,6 +308,11 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "temporal-autoencoder-mnist"
     "temporal-autoencoder-fashion-mnist"
     "temporal-autoencoder-classifier"
+    "sleep-stdp-digits"
+    "sleep-stdp-mnist"
+    "sleep-stdp-fashion-mnist"
+    "sleep-surrogate-mnist"
+    "sleep-surrogate-fashion-mnist"
 };
 
 #[cfg(test)]

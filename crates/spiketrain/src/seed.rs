@@ -5,6 +5,8 @@
 //! 128-bit counter holds a block number (32 bits), a hash of the purpose (32 bits) and the index
 //! (64 bits). No draw depends on scheduling, on other draws or on the number of threads.
 
+use crate::elementary::{ln, sin_cos_turns};
+use crate::simd::{Simd, dispatch};
 use rand_core::{Infallible, TryRng, utils};
 
 /// The seed of a run. Streams are made from it with [`Seed::stream`].
@@ -101,6 +103,19 @@ impl Stream {
         mean + std * radius * libm::cos(angle)
     }
 
+    /// Fills `out` with normal draws of mean 0 and standard deviation `std`, much faster than one
+    /// by one (Box–Muller on 32-bit uniforms, both draws of a pair kept, 64 draws at a time).
+    pub fn normals(&mut self, std: f64, out: &mut [f64]) {
+        let simd = Simd::best();
+        for chunk in out.chunks_mut(N_TOGETHER) {
+            let mut bits = [0; N_TOGETHER];
+            bits.iter_mut().for_each(|b| *b = self.bits());
+            let mut draws = [0.0; N_TOGETHER];
+            box_muller(simd, &bits, std, &mut draws);
+            chunk.copy_from_slice(&draws[..chunk.len()]);
+        }
+    }
+
     /// Puts `items` into a uniformly random order (Fisher–Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
@@ -119,6 +134,35 @@ impl TryRng for Stream {
     }
     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
         utils::fill_bytes_via_next_word(dst, || self.try_next_u32())
+    }
+}
+
+/// Draws that are made together by [`Stream::normals`].
+const N_TOGETHER: usize = 64;
+
+dispatch! {
+    fn box_muller(
+        bits: &[u32; N_TOGETHER],
+        std: f64,
+        out: &mut [f64; N_TOGETHER],
+    ) = box_muller_loop;
+}
+
+/// The first half of `bits` gives radii, the second angles; out come cosines, then sines.
+#[inline(always)]
+fn box_muller_loop(bits: &[u32; N_TOGETHER], std: f64, out: &mut [f64; N_TOGETHER]) {
+    // A whole number below 2⁵², placed in the mantissa of 2⁵².
+    let whole =
+        |b: u32| f64::from_bits(0x4330_0000_0000_0000 | u64::from(b)) - 4_503_599_627_370_496.0;
+    let (radii, angles) = bits.split_at(N_TOGETHER / 2);
+    let (cosines, sines) = out.split_at_mut(N_TOGETHER / 2);
+    for i in 0..N_TOGETHER / 2 {
+        // The middle of an interval of 2⁻³², never 0.
+        let u = (whole(radii[i]) + 0.5) * (1.0 / 4_294_967_296.0);
+        let radius = std * (-2.0 * ln(u)).sqrt();
+        let (sin, cos) = sin_cos_turns(whole(angles[i]) * (1.0 / 4_294_967_296.0));
+        cosines[i] = radius * cos;
+        sines[i] = radius * sin;
     }
 }
 
@@ -175,6 +219,28 @@ mod tests {
         let mean = draws.iter().sum::<f64>() / f64::from(n);
         let var = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / f64::from(n);
         assert!((mean - 2.0).abs() < 0.03 && (var.sqrt() - 3.0).abs() < 0.03, "{mean} {var}");
+    }
+
+    #[test]
+    fn many_normals_have_their_moments_and_are_the_same_everywhere() {
+        let mut s = Seed(4).stream("test", 0);
+        let mut draws = vec![0.0; 200_001];
+        s.normals(3.0, &mut draws);
+        let n = draws.len() as f64;
+        let moment = |k: i32| draws.iter().map(|x| (x / 3.0).powi(k)).sum::<f64>() / n;
+        let found = [1, 2, 3, 4].map(moment);
+        for (found, expected) in found.into_iter().zip([0.0, 1.0, 0.0, 3.0]) {
+            assert!((found - expected).abs() < 0.05, "{found} against {expected}");
+        }
+        let both: f64 = draws.windows(33).map(|w| w[0] * w[32] / 9.0).sum::<f64>() / n;
+        assert!(both.abs() < 0.01, "the two draws of a pair are independent: {both}");
+        let bits = std::array::from_fn(|_| s.bits());
+        let with = |simd| {
+            let mut out = [0.0; N_TOGETHER];
+            box_muller(simd, &bits, 2.0, &mut out);
+            out
+        };
+        assert!(Simd::available().into_iter().all(|simd| with(simd) == with(Simd::best())));
     }
 
     #[test]

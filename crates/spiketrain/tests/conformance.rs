@@ -131,6 +131,39 @@ const ROWS: &[Row] = &[
         // A black image has 0.113, the mean image 0.067.
         bound: Bound::Mse(0.07),
     },
+    Row {
+        method: "sleep-stdp",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 390
+        n_test = 200
+        [encode.resize]
+        [method.sleep-stdp]
+        interval = 1000
+        readout_samples = 390
+        [train]
+        epochs = 1
+        batch_size = 30
+    ",
+        bound: Bound::Accuracy(0.5),
+    },
+    Row {
+        method: "sleep-surrogate",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 500
+        n_test = 200
+        [encode.resize]
+        [method.sleep-surrogate]
+        n_hidden = 100
+        learning_rate = 2e-3
+        sleep_ratio = 0.3
+        [train]
+        epochs = 3
+        batch_size = 40
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
 ];
 
 /// Stops a run after so many steps.

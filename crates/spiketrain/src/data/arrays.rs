@@ -53,7 +53,7 @@ impl Params {
 
     /// What is wrong with the values.
     pub fn check(&self) -> Checks {
-        let mut checks = Limits { n_train: self.n_train, n_test: self.n_test }.check();
+        let mut checks = Limits { n_train: self.n_train, n_test: self.n_test, draw: None }.check();
         let path = self.path.display();
         checks.that(!self.path.as_os_str().is_empty(), "path", path, "a path");
         let (n, allowed) = (self.classes.len(), format!("at most {MAX_CLASSES} names"));
@@ -92,7 +92,8 @@ impl Params {
             )));
         }
         let classes = self.class_names(&train.labels, &test.labels);
-        let (train, test) = (super::first(train, self.n_train), super::first(test, self.n_test));
+        let (train, test) =
+            (super::taken(train, self.n_train, None), super::taken(test, self.n_test, None));
         Ok(Dataset { name: "arrays".into(), shape, classes, train, test })
     }
 

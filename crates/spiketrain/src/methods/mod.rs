@@ -3,6 +3,8 @@
 pub mod bptt;
 pub mod event_stdp;
 pub mod s2stdp;
+pub mod sleep_stdp;
+pub mod sleep_surrogate;
 pub mod tebn;
 pub mod temporal_autoencoder;
 
@@ -25,12 +27,24 @@ pub enum Method {
     Tebn(tebn::Params),
     /// Spiking autoencoders with temporal coding.
     TemporalAutoencoder(temporal_autoencoder::Params),
+    /// Unsupervised STDP in a recurrent network, kept in bounds by sleep.
+    SleepStdp(sleep_stdp::Params),
+    /// The gradient-trained network that the sleep study is controlled with.
+    SleepSurrogate(sleep_surrogate::Params),
 }
 
 impl Method {
     /// The cards of all methods.
     pub fn all() -> &'static [&'static Card] {
-        &[&bptt::CARD, &event_stdp::CARD, &s2stdp::CARD, &tebn::CARD, &temporal_autoencoder::CARD]
+        &[
+            &bptt::CARD,
+            &event_stdp::CARD,
+            &s2stdp::CARD,
+            &tebn::CARD,
+            &temporal_autoencoder::CARD,
+            &sleep_stdp::CARD,
+            &sleep_surrogate::CARD,
+        ]
     }
 
     /// The method's card.
@@ -41,6 +55,8 @@ impl Method {
             Method::S2stdp(_) => &s2stdp::CARD,
             Method::Tebn(_) => &tebn::CARD,
             Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
+            Method::SleepStdp(_) => &sleep_stdp::CARD,
+            Method::SleepSurrogate(_) => &sleep_surrogate::CARD,
         }
     }
 
@@ -52,6 +68,8 @@ impl Method {
             Method::S2stdp(p) => p.check(),
             Method::Tebn(p) => p.check(),
             Method::TemporalAutoencoder(p) => p.check(),
+            Method::SleepStdp(p) => p.check(),
+            Method::SleepSurrogate(p) => p.check(),
         }
     }
 
@@ -67,6 +85,8 @@ impl Method {
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
             Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,
+            Method::SleepStdp(p) => Box::new(sleep_stdp::SleepStdp::new(p, task)?),
+            Method::SleepSurrogate(p) => Box::new(sleep_surrogate::SleepSurrogate::new(p, task)?),
         })
     }
 }

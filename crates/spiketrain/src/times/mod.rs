@@ -3,5 +3,6 @@
 
 pub mod alpha;
 pub mod competition;
+pub mod homeostasis;
 pub mod integrate;
 pub mod stdp;

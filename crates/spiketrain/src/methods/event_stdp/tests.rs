@@ -244,7 +244,7 @@ fn with_one_neuron_the_order_of_patches_hardly_matters() {
 
 /// The first digits of MNIST in file order, as far as the bundled selection holds them.
 fn digits(n: usize) -> (Inputs, Inputs) {
-    let limits = Limits { n_train: Some(n), n_test: Some(40) };
+    let limits = Limits { n_train: Some(n), n_test: Some(40), draw: None };
     let data = Data::MnistMini(limits).load(&DataDirs::new(Some("nowhere".into()))).unwrap();
     (Inputs::Images(data.train.images), Inputs::Images(data.test.images))
 }
