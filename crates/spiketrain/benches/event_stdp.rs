@@ -10,7 +10,7 @@ use spiketrain::{Images, Inputs, Notation, Seed, Shape};
 use std::hint::black_box;
 
 fn digits() -> Inputs {
-    let limits = Limits { n_train: Some(100), n_test: Some(1) };
+    let limits = Limits { n_train: Some(100), n_test: Some(1), draw: None };
     let data = Data::MnistMini(limits).load(&DataDirs::new(None)).expect("bundled");
     Inputs::Images(data.train.images)
 }
