@@ -2,7 +2,7 @@
 
 mod presets;
 
-pub use presets::{Dense, Network, Plain, Vgg9, dense_features};
+pub use presets::{Dense, Network, Plain, Small, Vgg9, dense_features};
 
 use super::activation::Activation;
 use super::kernel::{Conv2d, Pool};

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub enum Network {
     /// A list of layers.
     Custom(Description),
-    /// 32, 64 with stride 2, 128 with stride 2, linear: for images of 28×28; spikes stay binary.
-    SmallConv {},
+    /// Three convolutions, the second and third with stride 2, linear: for images of 28×28; spikes
+    /// stay binary.
+    SmallConv(Small),
     /// 32 32 A 64 64 A 128 128 A, linear.
     NetworkS(Plain),
     /// 64 64 A 128 128 A 256 256 256 A, dropout, linear 1024, dropout, linear, vote (the VGG-9 of
@@ -54,6 +55,20 @@ pub enum Network {
     PreactResnet34 {},
     /// Spiking DenseNet, linear at the end.
     Densenet(Dense),
+}
+
+/// Options of the small network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Small {
+    /// Channels of the three convolutions.
+    pub channels: [usize; 3],
+}
+
+impl Default for Small {
+    fn default() -> Self {
+        Self { channels: [32, 64, 128] }
+    }
 }
 
 /// Options of a plain network.
@@ -240,9 +255,10 @@ impl Network {
         };
         let layers = match self {
             Network::Custom(description) => return description.clone(),
-            Network::SmallConv {} => {
-                let [a, b, c] = [(32, 1), (64, 2), (128, 2)].map(|(n, s)| unit(n, 3, s, false));
-                [a, b, c].into_iter().flatten().chain([linear(n_classes)]).collect()
+            Network::SmallConv(small) => {
+                let units = small.channels.iter().zip([1, 2, 2]);
+                let layers = units.flat_map(|(&n, stride)| unit(n, 3, stride, false));
+                layers.chain([linear(n_classes)]).collect()
             }
             Network::NetworkS(o) => plain(&[32, 32, 0, 64, 64, 0, 128, 128, 0], o.bias, &end[1..]),
             Network::Vgg9(o) => {
@@ -334,6 +350,11 @@ impl Network {
                 c.that(ok, &field, o.dropout, "a number from 0 to below 1");
                 c.count(&format!("{name}.vote"), o.vote, 1, 1000);
             }
+            Network::SmallConv(small) => {
+                for &n in &small.channels {
+                    c.count("small-conv.channels", n, 1, 4096);
+                }
+            }
             Network::Densenet(d) => {
                 c.count("densenet.initial", d.initial, 1, 4096);
                 c.count("densenet.growth", d.growth, 1, 1024);
@@ -417,7 +438,7 @@ mod tests {
     fn every_network_fits_its_data() {
         let cifar = Shape::new(3, 32, 32);
         let tebn = NormKind::Tebn {};
-        net(&Network::SmallConv {}, tebn, Shape::new(1, 28, 28), 10);
+        net(&Network::SmallConv(Small::default()), tebn, Shape::new(1, 28, 28), 10);
         net(&Network::Resnet19Tebn(Vgg9::default()), tebn, cifar, 10);
         net(&Network::SevenLayer(Plain::default()), tebn, Shape::new(2, 48, 48), 10);
         let small = Dense { initial: 64, growth: 32, blocks: vec![4, 4] };
