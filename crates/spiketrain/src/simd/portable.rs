@@ -97,8 +97,11 @@ impl Vector for Portable {
         self
     }
     #[inline(always)]
-    fn plus_bits(self, bits: u32) -> Self {
-        Self::lanes(|l| self.0[l] + (bits >> l & 1) as f32)
+    fn plus_bits(mut self, bits: u32) -> Self {
+        for l in 0..LANES {
+            self.0[l] += (bits >> l & 1) as f32;
+        }
+        self
     }
     #[inline(always)]
     unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
