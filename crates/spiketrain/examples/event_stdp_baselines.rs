@@ -165,7 +165,7 @@ fn event_stdp(params: &Params, train: &Inputs, test: &Inputs, n_epochs: u64) -> 
 
 /// 5×5 patches of the bundled digits, 32 units, 100 training and 40 test images.
 fn digits() -> Result<()> {
-    let limits = Limits { n_train: Some(100), n_test: Some(40) };
+    let limits = Limits { n_train: Some(100), n_test: Some(40), ..Limits::default() };
     let data = Data::MnistMini(limits).load(&DataDirs::new(None))?;
     let (train, _) = digit_patches(&data.train.images);
     let (test, places) = digit_patches(&data.test.images);
