@@ -79,7 +79,7 @@ impl Case {
         }
         if let Input::Dense(x) = input {
             let mut d_in = vec![0.0; x.len()];
-            for algorithm in conv.forward_algorithms(input) {
+            for algorithm in conv.input_gradient_algorithms() {
                 group.bench_function(format!("input-gradient/{algorithm:?}/{name}"), |b| {
                     b.iter(|| {
                         let d_in = &mut d_in;

@@ -1,9 +1,11 @@
-//! Winograd's convolution F(2×2, 3×3): 16 products for four outputs of a 3×3 kernel instead of
-//! 36, after a linear transformation of inputs, kernel and outputs (Lavin and Gray 2016,
-//! arXiv:1509.09308). Equal to the direct sum but for rounding, of about 10⁻⁶ relative.
+//! Winograd's convolution F(2×2, 3×3) and F(4×4, 3×3): 16 products for four outputs of a 3×3 kernel,
+//! or 36 for sixteen, instead of 9 for each, after a linear transformation of inputs, kernel and
+//! outputs (A. Lavin, S. Gray 2016, arXiv:1509.09308). Equal to the direct sum but for rounding.
 //!
-//! Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A for each 4×4 tile d of the input, and so for the gradient with
+//! Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A for each tile d of the input, and so for the gradient with
 //! respect to g: Gᵀ [ Σ (Bᵀ d B) ⊙ (A dY Aᵀ) ] G.
+
+mod transform;
 
 use super::buffer::Buffer;
 use super::conv::WeightSum;
@@ -11,12 +13,13 @@ use super::panel::Panels;
 use super::product::{Init, Product, ZEROS};
 use super::simd::{LANES, Simd, Vector, dispatch};
 use crate::Shape;
-
-/// Values of a transformed tile.
-const POINTS: usize = 16;
+use transform::{OfInput, OfKernel, OfOutput, Square, ToKernel, ToOutput, Transform};
 
 /// Values of the transformed tiles of one chunk; they stay in the second cache.
 const CHUNK: usize = 128 << 10;
+
+/// Most values of a transformed tile.
+const MAX_POINTS: usize = 36;
 
 /// Memory of the transformed tiles.
 #[derive(Debug, Default)]
@@ -39,43 +42,8 @@ pub(super) struct Winograd {
     pub(super) padding: [usize; 2],
     /// Columns of a panel of weights.
     pub(super) panel: usize,
-}
-
-/// Weights of one kernel: `element(row, column)`, transformed to G g Gᵀ.
-fn transform_kernel(element: impl Fn(usize, usize) -> f32) -> [f32; POINTS] {
-    let half = |g: [f32; 3]| {
-        let (sum, middle) = (g[0] + g[2], g[1]);
-        [g[0], 0.5 * (sum + middle), 0.5 * (sum - middle), g[2]]
-    };
-    let columns: [[f32; 4]; 3] =
-        std::array::from_fn(|column| half(std::array::from_fn(|row| element(row, column))));
-    let mut out = [0.0; POINTS];
-    for row in 0..4 {
-        out[row * 4..][..4].copy_from_slice(&half([
-            columns[0][row],
-            columns[1][row],
-            columns[2][row],
-        ]));
-    }
-    out
-}
-
-/// Bᵀ d.
-#[inline(always)]
-fn of_input<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
-    [a.minus(c), b.plus(c), c.minus(b), b.minus(d)]
-}
-
-/// Aᵀ m.
-#[inline(always)]
-fn of_output<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 2] {
-    [a.plus(b).plus(c), b.minus(c).minus(d)]
-}
-
-/// A y.
-#[inline(always)]
-fn spread<V: Vector>(a: V, b: V) -> [V; 4] {
-    [a, a.plus(b), a.minus(b), V::splat(0.0).minus(b)]
+    /// Rows and columns of outputs of a tile, 2 or 4.
+    pub(super) tile: usize,
 }
 
 impl Winograd {
@@ -84,17 +52,34 @@ impl Winograd {
         Panels { k: self.x.channels, n: self.y.channels, width: self.panel }
     }
 
+    /// Values of a transformed tile.
+    fn points(&self) -> usize {
+        (self.tile + 2) * (self.tile + 2)
+    }
+
     /// Transformed weights, one packed matrix `[in, out]` a point; `element(out, in, row, column)`.
-    pub(super) fn pack(&self, element: impl Fn(usize, usize, usize, usize) -> f32) -> Buffer {
+    pub(super) fn pack(
+        &self,
+        simd: Simd,
+        element: impl Fn(usize, usize, usize, usize) -> f32,
+    ) -> Buffer {
         let panels = self.panels();
-        let mut buffer = Buffer::zeros(POINTS * panels.len());
+        let mut buffer = Buffer::zeros(self.points() * panels.len());
         let values = buffer.as_mut_slice();
+        let (mut taps, mut points) = ([0.0; 9 * LANES], [0.0; MAX_POINTS * LANES]);
         for panel in panels.iter() {
-            for (i, lane) in (0..panels.k).flat_map(|i| (0..panel.lanes).map(move |lane| (i, lane)))
-            {
-                let points = transform_kernel(|r, c| element(panel.column + lane, i, r, c));
-                for (point, value) in points.into_iter().enumerate() {
-                    values[point * panels.len() + panel.start + i * panel.width + lane] = value;
+            for i in 0..panels.k {
+                for lane in (0..panel.width).step_by(LANES) {
+                    for (at, tap) in taps.iter_mut().enumerate() {
+                        let out = panel.column + lane + at % LANES;
+                        *tap = element(out, i, at / LANES / 3, at / LANES % 3);
+                    }
+                    transform_kernel(simd, self.tile, &taps, &mut points);
+                    for (point, from) in points.chunks_exact(LANES).take(self.points()).enumerate()
+                    {
+                        let at = point * panels.len() + panel.start + i * panel.width + lane;
+                        values[at..at + LANES].copy_from_slice(from);
+                    }
                 }
             }
         }
@@ -103,12 +88,12 @@ impl Winograd {
 
     /// Tiles of one image along rows and columns.
     fn tiles(&self) -> [usize; 2] {
-        [self.y.height.div_ceil(2), self.y.width.div_ceil(2)]
+        [self.y.height.div_ceil(self.tile), self.y.width.div_ceil(self.tile)]
     }
 
     /// Tiles transformed together.
     fn tiles_at_once(&self) -> usize {
-        let most = CHUNK / (POINTS * (self.x.channels + self.y.channels));
+        let most = CHUNK / (self.points() * (self.x.channels + self.y.channels));
         most.clamp(24, 96) / 12 * 12
     }
 
@@ -139,11 +124,11 @@ impl Winograd {
         let (x_step, y_step) = (self.step(self.x.channels), self.step(self.y.channels));
         let Tiles { input, output, outside, .. } = memory;
         let outside = &*outside.zeroed(self.x.channels);
-        let input = input.first(POINTS * x_step);
-        let output = output.first(POINTS * y_step);
+        let input = input.first(self.points() * x_step);
+        let output = output.first(self.points() * y_step);
         for (first, n) in self.chunks(x.len() / self.x.len()) {
             transform_input(simd, self, x, first, n, outside, input);
-            for point in 0..POINTS {
+            for point in 0..self.points() {
                 for panel in panels.iter() {
                     let product = Product {
                         x: &input[point * x_step..],
@@ -180,13 +165,13 @@ impl Winograd {
         let (x_step, y_step) = (self.step(self.x.channels), self.step(self.y.channels));
         let Tiles { input, output, gradient, outside } = memory;
         let outside = &*outside.zeroed(self.x.channels);
-        let input = input.first(POINTS * x_step);
-        let output = output.first(POINTS * y_step);
-        let gradient = gradient.zeroed(POINTS * panels.len());
+        let input = input.first(self.points() * x_step);
+        let output = output.first(self.points() * y_step);
+        let gradient = gradient.zeroed(self.points() * panels.len());
         for (first, n) in self.chunks(x.len() / self.x.len()) {
             transform_input(simd, self, x, first, n, outside, input);
             transform_d_out(simd, self, d_out, first, n, output);
-            for point in 0..POINTS {
+            for point in 0..self.points() {
                 for panel in panels.iter() {
                     let product = Product {
                         x: &input[point * x_step..],
@@ -213,7 +198,14 @@ impl Winograd {
             let outs = panel.column..panel.column + panel.lanes;
             for i in 0..panels.k {
                 let at = panel.start + i * panel.width;
-                transform_gradient(simd, gradient, panels.len(), at, panel.width, taps);
+                transform_gradient(
+                    simd,
+                    self.tile,
+                    &gradient[at..],
+                    panels.len(),
+                    panel.width,
+                    taps,
+                );
                 sum.add(outs.clone(), i * 9, 1, &taps[..9 * panel.width], panel.width);
             }
         }
@@ -223,8 +215,20 @@ impl Winograd {
     #[inline(always)]
     fn place(&self, tile: usize) -> (usize, usize, usize) {
         let [rows, columns] = self.tiles();
-        (tile / (rows * columns), tile / columns % rows * 2, tile % columns * 2)
+        let (row, column) = (tile / columns % rows, tile % columns);
+        (tile / (rows * columns), row * self.tile, column * self.tile)
     }
+}
+
+/// Calls `$body` for the tile's size, with the points and outputs of a side.
+macro_rules! by_tile {
+    ($tile:expr, $body:ident($($arg:expr),*)) => {
+        match $tile {
+            2 => $body::<V, 4, 2>($($arg),*),
+            4 => $body::<V, 6, 4>($($arg),*),
+            tile => unreachable!("tiles have 2 or 4 rows, not {tile}"),
+        }
+    };
 }
 
 dispatch! {
@@ -248,40 +252,74 @@ fn transform_input_body<V: Vector>(
     outside: &[f32],
     out: &mut [f32],
 ) {
+    by_tile!(of.tile, input_tiles(of, x, first, n, outside, out));
+}
+
+#[inline(always)]
+fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+    of: &Winograd,
+    x: &[f32],
+    first: usize,
+    n: usize,
+    outside: &[f32],
+    out: &mut [f32],
+) where
+    OfInput: Transform<SIDE, SIDE>,
+    [[V; SIDE]; SIDE]: Square<V>,
+{
     let (shape, channels) = (of.x, of.x.channels);
     let step = of.step(channels);
     assert!(channels.is_multiple_of(LANES) && outside.len() >= channels, "whole blocks");
-    assert!(n > 0 && (POINTS - 1) * step + n * channels <= out.len(), "the tiles fit");
+    assert!(n > 0 && (SIDE * SIDE - 1) * step + n * channels <= out.len(), "the tiles fit");
     for tile in 0..n {
         let (image, row, column) = of.place(first + tile);
-        let mut pixels = [&outside[..channels]; POINTS];
-        for (i, pixel) in pixels.iter_mut().enumerate() {
-            let y_at = (row + i / 4).wrapping_sub(of.padding[0]);
-            let x_at = (column + i % 4).wrapping_sub(of.padding[1]);
-            if y_at < shape.height && x_at < shape.width {
-                let at = (image * shape.height + y_at) * shape.width + x_at;
-                *pixel = &x[at * channels..][..channels];
+        let (top, left) = (row.wrapping_sub(of.padding[0]), column.wrapping_sub(of.padding[1]));
+        // Both are huge where the tile begins in the padding.
+        let is_inside = top < shape.height
+            && top + SIDE <= shape.height
+            && left < shape.width
+            && left + SIDE <= shape.width;
+        if is_inside {
+            let pixel = (image * shape.height + top) * shape.width + left;
+            let last = pixel + (SIDE - 1) * (shape.width + 1);
+            assert!((last + 1) * channels <= x.len(), "the pixels are there");
+            for channel in (0..channels).step_by(LANES) {
+                let from = x[pixel * channels + channel..].as_ptr();
+                let at = tile * channels + channel;
+                // SAFETY: the assertions above; channels are whole blocks.
+                unsafe {
+                    let d = <[[V; SIDE]; SIDE]>::load(from, shape.width * channels, channels);
+                    OfInput::both(d).store(out.as_mut_ptr().add(at), SIDE * step, step);
+                }
+            }
+            continue;
+        }
+        let mut pixels = [[&outside[..channels]; SIDE]; SIDE];
+        for (i, pixels) in pixels.iter_mut().enumerate() {
+            let y_at = top.wrapping_add(i);
+            if y_at >= shape.height {
+                continue;
+            }
+            let line = (image * shape.height + y_at) * shape.width;
+            for (i, pixel) in pixels.iter_mut().enumerate() {
+                let x_at = left.wrapping_add(i);
+                if x_at < shape.width {
+                    *pixel = &x[(line + x_at) * channels..][..channels];
+                }
             }
         }
         for channel in (0..channels).step_by(LANES) {
-            let mut columns = [[V::splat(0.0); 4]; 4];
-            for (column, points) in columns.iter_mut().enumerate() {
-                let mut d = [V::splat(0.0); 4];
-                for (row, d) in d.iter_mut().enumerate() {
-                    let pixel = pixels[row * 4 + column].as_ptr();
-                    // SAFETY: channels are whole blocks, and every pixel has all of them.
-                    *d = unsafe { V::load(pixel.add(channel)) };
+            let mut copy = [[[0.0; LANES]; SIDE]; SIDE];
+            for (copy, pixels) in copy.iter_mut().zip(&pixels) {
+                for (copy, pixel) in copy.iter_mut().zip(pixels) {
+                    copy.copy_from_slice(&pixel[channel..channel + LANES]);
                 }
-                *points = of_input(d);
             }
-            for row in 0..4 {
-                let points =
-                    of_input([columns[0][row], columns[1][row], columns[2][row], columns[3][row]]);
-                for (column, point) in points.into_iter().enumerate() {
-                    let at = (row * 4 + column) * step + tile * channels + channel;
-                    // SAFETY: the second assertion above; `at` is largest in the last tile.
-                    unsafe { point.store(out.as_mut_ptr().add(at)) };
-                }
+            let at = tile * channels + channel;
+            // SAFETY: `copy` holds all blocks; for `out` the second assertion above.
+            unsafe {
+                let d = <[[V; SIDE]; SIDE]>::load(copy.as_ptr().cast(), SIDE * LANES, LANES);
+                OfInput::both(d).store(out.as_mut_ptr().add(at), SIDE * step, step);
             }
         }
     }
@@ -308,43 +346,58 @@ fn transform_output_body<V: Vector>(
     n: usize,
     out: &mut [f32],
 ) {
+    by_tile!(of.tile, output_tiles(of, m, bias, first, n, out));
+}
+
+#[inline(always)]
+fn output_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+    of: &Winograd,
+    m: &[f32],
+    bias: Option<&[f32]>,
+    first: usize,
+    n: usize,
+    out: &mut [f32],
+) where
+    ToOutput: Transform<SIDE, TILE>,
+    [[V; SIDE]; SIDE]: Square<V>,
+    [[V; TILE]; TILE]: Square<V>,
+{
     let (shape, channels) = (of.y, of.y.channels);
     let step = of.step(channels);
     assert!(channels.is_multiple_of(LANES), "whole blocks");
-    assert!(n > 0 && (POINTS - 1) * step + n * channels <= m.len(), "the tiles are there");
+    assert!(n > 0 && (SIDE * SIDE - 1) * step + n * channels <= m.len(), "the tiles are there");
     assert!(bias.is_none_or(|bias| bias.len() >= channels), "one bias a channel");
     for tile in 0..n {
         let (image, row, column) = of.place(first + tile);
         let pixel = (image * shape.height + row) * shape.width + column;
-        let (two_rows, two_columns) = (row + 1 < shape.height, column + 1 < shape.width);
-        let last = pixel + if two_rows { shape.width } else { 0 } + usize::from(two_columns);
+        let (rows, columns) = (TILE.min(shape.height - row), TILE.min(shape.width - column));
+        let last = pixel + (rows - 1) * shape.width + columns - 1;
         assert!((last + 1) * channels <= out.len(), "the outputs are there");
         for channel in (0..channels).step_by(LANES) {
-            let mut columns = [[V::splat(0.0); 2]; 4];
-            for (column, points) in columns.iter_mut().enumerate() {
-                let mut of_column = [V::splat(0.0); 4];
-                for (row, value) in of_column.iter_mut().enumerate() {
-                    let at = (row * 4 + column) * step + tile * channels + channel;
-                    // SAFETY: the second assertion above; `at` is largest in the last tile.
-                    *value = unsafe { V::load(m.as_ptr().add(at)) };
-                }
-                *points = of_output(of_column);
-            }
             let first = match bias {
                 // SAFETY: the bias has all channels.
                 Some(bias) => unsafe { V::load(bias.as_ptr().add(channel)) },
                 None => V::splat(0.0),
             };
-            for row in 0..if two_rows { 2 } else { 1 } {
-                let [left, right] =
-                    of_output([columns[0][row], columns[1][row], columns[2][row], columns[3][row]]);
-                let at = (pixel + row * shape.width) * channels + channel;
+            // SAFETY: the second assertion above; channels are whole blocks.
+            let points = unsafe {
+                let from = m.as_ptr().add(tile * channels + channel);
+                <[[V; SIDE]; SIDE]>::load(from, SIDE * step, step)
+            };
+            let values = ToOutput::both(points).plus(first);
+            let to = &mut out[pixel * channels + channel..];
+            if rows == TILE && columns == TILE {
                 // SAFETY: the last assertion above.
-                unsafe {
-                    left.plus(first).store(out.as_mut_ptr().add(at));
-                    if two_columns {
-                        right.plus(first).store(out.as_mut_ptr().add(at + channels));
-                    }
+                unsafe { values.store(to.as_mut_ptr(), shape.width * channels, channels) };
+                continue;
+            }
+            let mut copy = [[[0.0; LANES]; TILE]; TILE];
+            // SAFETY: `copy` holds all blocks.
+            unsafe { values.store(copy.as_mut_ptr().cast(), TILE * LANES, LANES) };
+            for (row, copy) in copy.iter().enumerate().take(rows) {
+                for (column, copy) in copy.iter().enumerate().take(columns) {
+                    let at = (row * shape.width + column) * channels;
+                    to[at..at + LANES].copy_from_slice(copy);
                 }
             }
         }
@@ -370,84 +423,131 @@ fn transform_d_out_body<V: Vector>(
     n: usize,
     out: &mut [f32],
 ) {
+    by_tile!(of.tile, d_out_tiles(of, d_out, first, n, out));
+}
+
+#[inline(always)]
+fn d_out_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+    of: &Winograd,
+    d_out: &[f32],
+    first: usize,
+    n: usize,
+    out: &mut [f32],
+) where
+    OfOutput: Transform<TILE, SIDE>,
+    [[V; SIDE]; SIDE]: Square<V>,
+    [[V; TILE]; TILE]: Square<V>,
+{
     let (shape, channels) = (of.y, of.y.channels);
     let step = of.step(channels);
     assert!(channels.is_multiple_of(LANES), "whole blocks");
-    assert!(n > 0 && (POINTS - 1) * step + n * channels <= out.len(), "the tiles fit");
+    assert!(n > 0 && (SIDE * SIDE - 1) * step + n * channels <= out.len(), "the tiles fit");
     for tile in 0..n {
         let (image, row, column) = of.place(first + tile);
         let pixel = (image * shape.height + row) * shape.width + column;
-        let (two_rows, two_columns) = (row + 1 < shape.height, column + 1 < shape.width);
-        let last = pixel + if two_rows { shape.width } else { 0 } + usize::from(two_columns);
+        let (rows, columns) = (TILE.min(shape.height - row), TILE.min(shape.width - column));
+        let last = pixel + (rows - 1) * shape.width + columns - 1;
         assert!((last + 1) * channels <= d_out.len(), "the outputs are there");
         for channel in (0..channels).step_by(LANES) {
-            let mut d = [[V::splat(0.0); 2]; 2];
-            for (row, d) in d.iter_mut().enumerate().take(1 + usize::from(two_rows)) {
-                for (column, d) in d.iter_mut().enumerate().take(1 + usize::from(two_columns)) {
-                    let at = (pixel + row * shape.width + column) * channels + channel;
-                    // SAFETY: the last assertion above.
-                    *d = unsafe { V::load(d_out.as_ptr().add(at)) };
+            let from = &d_out[pixel * channels + channel..];
+            let d = if rows == TILE && columns == TILE {
+                // SAFETY: the last assertion above.
+                unsafe {
+                    <[[V; TILE]; TILE]>::load(from.as_ptr(), shape.width * channels, channels)
                 }
-            }
-            let left = spread(d[0][0], d[1][0]);
-            let right = spread(d[0][1], d[1][1]);
-            for row in 0..4 {
-                for (column, point) in spread(left[row], right[row]).into_iter().enumerate() {
-                    let at = (row * 4 + column) * step + tile * channels + channel;
-                    // SAFETY: the second assertion above.
-                    unsafe { point.store(out.as_mut_ptr().add(at)) };
+            } else {
+                let mut copy = [[[0.0; LANES]; TILE]; TILE];
+                for (row, copy) in copy.iter_mut().enumerate().take(rows) {
+                    for (column, copy) in copy.iter_mut().enumerate().take(columns) {
+                        let at = (row * shape.width + column) * channels;
+                        copy.copy_from_slice(&from[at..at + LANES]);
+                    }
                 }
-            }
+                // SAFETY: `copy` holds all blocks.
+                unsafe { <[[V; TILE]; TILE]>::load(copy.as_ptr().cast(), TILE * LANES, LANES) }
+            };
+            let at = tile * channels + channel;
+            // SAFETY: the second assertion above.
+            unsafe { OfOutput::both(d).store(out.as_mut_ptr().add(at), SIDE * step, step) };
         }
     }
 }
 
 dispatch! {
-    /// The gradient with respect to kernels from that with respect to their transforms, Gᵀ u G, as
-    /// `[tap, lane]` of `width` lanes from `at`; `step` leads from one point to the next.
-    fn transform_gradient(u: &[f32], step: usize, at: usize, width: usize, out: &mut [f32]) = transform_gradient_body::<V>;
+    /// G g Gᵀ of 16 kernels, `[tap, lane]` to `[point, lane]`.
+    fn transform_kernel(
+        tile: usize,
+        taps: &[f32; 9 * LANES],
+        points: &mut [f32; MAX_POINTS * LANES],
+    ) = transform_kernel_body::<V>;
+}
+
+#[inline(always)]
+fn transform_kernel_body<V: Vector>(
+    tile: usize,
+    taps: &[f32; 9 * LANES],
+    points: &mut [f32; MAX_POINTS * LANES],
+) {
+    by_tile!(tile, kernel_points(taps, points));
+}
+
+#[inline(always)]
+fn kernel_points<V: Vector, const SIDE: usize, const TILE: usize>(
+    taps: &[f32; 9 * LANES],
+    points: &mut [f32; MAX_POINTS * LANES],
+) where
+    OfKernel: Transform<3, SIDE>,
+    [[V; SIDE]; SIDE]: Square<V>,
+{
+    // SAFETY: there are nine blocks of taps, and at least SIDE² of points.
+    unsafe {
+        let taps = <[[V; 3]; 3]>::load(taps.as_ptr(), 3 * LANES, LANES);
+        OfKernel::both(taps).store(points.as_mut_ptr(), SIDE * LANES, LANES);
+    }
+}
+
+dispatch! {
+    /// Gᵀ u G, the gradient with respect to kernels from that with respect to their transforms:
+    /// `width` lanes of every point, `step` values from one to the next, to `[tap, lane]`.
+    fn transform_gradient(
+        tile: usize,
+        u: &[f32],
+        step: usize,
+        width: usize,
+        out: &mut [f32],
+    ) = transform_gradient_body::<V>;
 }
 
 #[inline(always)]
 fn transform_gradient_body<V: Vector>(
+    tile: usize,
     u: &[f32],
     step: usize,
-    at: usize,
     width: usize,
     out: &mut [f32],
 ) {
-    assert!(width.is_multiple_of(LANES) && out.len() >= 9 * width, "whole blocks of nine taps");
-    assert!((POINTS - 1) * step + at + width <= u.len(), "the points are there");
-    for lane in (0..width).step_by(LANES) {
-        let mut columns = [[V::splat(0.0); 3]; 4];
-        for (column, taps) in columns.iter_mut().enumerate() {
-            let mut points = [V::splat(0.0); 4];
-            for (row, point) in points.iter_mut().enumerate() {
-                let at = (row * 4 + column) * step + at + lane;
-                // SAFETY: the second assertion above.
-                *point = unsafe { V::load(u.as_ptr().add(at)) };
-            }
-            *taps = of_gradient(points);
-        }
-        for row in 0..3 {
-            let taps =
-                of_gradient([columns[0][row], columns[1][row], columns[2][row], columns[3][row]]);
-            for (column, tap) in taps.into_iter().enumerate() {
-                let at = (row * 3 + column) * width + lane;
-                // SAFETY: the first assertion above.
-                unsafe { tap.store(out.as_mut_ptr().add(at)) };
-            }
-        }
-    }
+    by_tile!(tile, gradient_taps(u, step, width, out));
 }
 
-/// Gᵀ u.
 #[inline(always)]
-fn of_gradient<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 3] {
-    let half = V::splat(0.5);
-    let zero = V::splat(0.0);
-    let sum = zero.plus_product(half, b.plus(c));
-    [a.plus(sum), zero.plus_product(half, b.minus(c)), sum.plus(d)]
+fn gradient_taps<V: Vector, const SIDE: usize, const TILE: usize>(
+    u: &[f32],
+    step: usize,
+    width: usize,
+    out: &mut [f32],
+) where
+    ToKernel: Transform<SIDE, 3>,
+    [[V; SIDE]; SIDE]: Square<V>,
+{
+    assert!(width.is_multiple_of(LANES) && out.len() >= 9 * width, "whole blocks of nine taps");
+    assert!((SIDE * SIDE - 1) * step + width <= u.len(), "the points are there");
+    for lane in (0..width).step_by(LANES) {
+        // SAFETY: the assertions above.
+        unsafe {
+            let points = <[[V; SIDE]; SIDE]>::load(u.as_ptr().add(lane), SIDE * step, step);
+            ToKernel::both(points).store(out.as_mut_ptr().add(lane), 3 * width, width);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -455,19 +555,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transforms_of_one_tile_are_a_correlation() {
-        let g: [f32; 9] = std::array::from_fn(|i| (i * i % 7) as f32 - 2.0);
-        // A single weight's response, through the adjoint.
-        let u = transform_kernel(|r, c| g[r * 3 + c]);
-        let points: Vec<f32> = u.iter().flat_map(|&u| [u; LANES]).collect();
-        for simd in Simd::available() {
+    fn the_last_transform_is_the_adjoint_of_the_kernel_s() {
+        for (simd, tile) in Simd::available().into_iter().flat_map(|s| [(s, 2), (s, 4)]) {
+            let kernel = |taps: [f32; 9]| {
+                let lanes = std::array::from_fn(|i| taps[i / LANES]);
+                let mut points = [0.0; MAX_POINTS * LANES];
+                transform_kernel(simd, tile, &lanes, &mut points);
+                points
+            };
+            let u = kernel(std::array::from_fn(|i| (i * i % 7) as f32 - 2.0));
             let mut back = [9.0; 9 * LANES];
-            transform_gradient(simd, &points, LANES, 0, LANES, &mut back);
+            transform_gradient(simd, tile, &u, LANES, LANES, &mut back);
             for tap in 0..9 {
-                let unit = transform_kernel(|r, c| f32::from(u8::from(r * 3 + c == tap)));
-                let dot: f32 = unit.iter().zip(&u).map(|(a, b)| a * b).sum();
+                let unit = kernel(std::array::from_fn(|i| f32::from(u8::from(i == tap))));
+                let dot = unit.iter().zip(&u).map(|(a, b)| a * b).sum::<f32>() / LANES as f32;
                 let same = back[tap * LANES..][..LANES].iter().all(|b| (dot - b).abs() < 1e-5);
-                assert!(same, "the second transform is the first's adjoint");
+                assert!(same, "{simd:?} {tile} {tap}");
             }
         }
     }
