@@ -270,7 +270,7 @@ fn natural_images(dirs: DataDirs) -> Result<()> {
     let (reconstructions, codes) = (Array2::zeros(test_rows.dim()), Array2::zeros((400, 64)));
     line("constant ½", Coded { reconstructions, codes }.patch_rms(&test_rows), None, 0.0, 0.0);
     report("k-means", &vector_quantisation(&train_rows, &test_rows, n_units));
-    for penalty in [0.005, 0.01] {
+    for penalty in [0.0005, 0.001] {
         let coded =
             sparse_coding(&pick(&train_rows, N_DICTIONARY[1]), &test_rows, n_units, penalty);
         report(&format!("LASSO dictionary, penalty {penalty}"), &coded);
