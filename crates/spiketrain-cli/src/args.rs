@@ -197,7 +197,7 @@ pub(crate) struct Common {
     /// Folder of the data sets; default the user's cache folder.
     #[arg(long, env = "SPIKETRAIN_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Neither reads nor writes the cache of fitted encoders.
+    /// Neither reads nor writes the cache of fitted encoders and encoded images.
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// No progress, only the last line.

@@ -3,6 +3,7 @@
 
 pub mod augment;
 pub mod bench;
+mod cache;
 mod check;
 pub mod checkpoint;
 pub mod data;

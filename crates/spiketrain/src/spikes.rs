@@ -241,6 +241,40 @@ impl Times {
         self.offsets.extend(other.offsets[1..].iter().map(|o| base + o));
     }
 
+    /// Samples from their parts: the number of each one's events, and all events in order.
+    ///
+    /// # Errors
+    ///
+    /// If the numbers do not add up, a sample's times do not ascend, or a neuron does not exist.
+    pub(crate) fn from_parts(
+        shape: Shape,
+        lengths: impl Iterator<Item = usize>,
+        neurons: Vec<u16>,
+        times: Vec<f32>,
+    ) -> Result<Self> {
+        let mut samples = Self::new(shape)?;
+        let mut end = 0usize;
+        samples.offsets.extend(lengths.map(|n| {
+            end = end.saturating_add(n);
+            end
+        }));
+        let ascend = |part: &[usize]| times.get(part[0]..part[1]).is_some_and(<[f32]>::is_sorted);
+        let exist = neurons.iter().all(|&n| usize::from(n) < shape.len());
+        if end != times.len() || neurons.len() != times.len() || !exist {
+            return Err(Error::data("spike times whose parts do not fit each other"));
+        }
+        if !samples.offsets.windows(2).all(ascend) {
+            return Err(Error::data("spike times that do not ascend"));
+        }
+        (samples.neurons, samples.times) = (neurons, times);
+        Ok(samples)
+    }
+
+    /// The events of all samples, one sample after another.
+    pub(crate) fn all(&self) -> Events<'_> {
+        Events { neurons: &self.neurons, times: &self.times }
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.offsets.len() - 1

@@ -1,5 +1,6 @@
 //! The one training loop. It knows the contract [`Learner`], never a method.
 
+use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::data::{DataDirs, Dataset};
 use crate::encode::FittedEncoder;
@@ -11,14 +12,10 @@ use crate::recipe::{Recipe, Train};
 use crate::runlog::RunLog;
 use crate::schedule;
 use crate::seed::Seed;
-use crate::spikes::{Images, Inputs};
+use crate::spikes::Inputs;
 use crate::state::State;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// Version of what is kept in the encoder cache; part of every key.
-const CACHE_VERSION: &str = "1";
 
 /// Where a run happens. Nothing in here changes its results.
 #[derive(Clone, Debug)]
@@ -27,7 +24,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Where data sets are looked for.
     pub data: DataDirs,
-    /// Where fitted encoders are kept between runs; nowhere if not given.
+    /// Where fitted encoders and what they made are kept between runs; nowhere if not given. At
+    /// most 4 GB; what was not used for the longest time is removed.
     pub cache_dir: Option<PathBuf>,
     /// Threads.
     pub threads: usize,
@@ -98,7 +96,10 @@ pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
         let encoder = recipe.encode.restore(data.shape, &checkpoint.state.sub("encoder"))?;
-        let inputs = encoder.encode(&data.test.images, &mut |_, _| Ok(()))?;
+        let cache = Cache::new(options.cache_dir.as_deref(), &recipe.encode);
+        let encoder = encoder.as_ref();
+        let images = &data.test.images;
+        let (inputs, _) = cache.encode(&recipe.encode, encoder, images, &mut |_, _| Ok(()))?;
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
         let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
         learner.restore(&checkpoint.state.sub("learner"))?;
@@ -167,20 +168,6 @@ fn predict_all(
     Ok(out)
 }
 
-/// The key of a fitted encoder: its parameters, the seed and the images it was fitted to.
-fn cache_key(recipe: &Recipe, images: &Images) -> String {
-    let mut hash = Sha256::new();
-    hash.update(CACHE_VERSION);
-    hash.update(serde_json::to_string(&recipe.encode).expect("parameters are JSON"));
-    hash.update(recipe.seed.to_le_bytes());
-    hash.update(format!("{:?}", images.shape));
-    match &images.pixels {
-        crate::spikes::Pixels::Bytes(p) => hash.update(p),
-        crate::spikes::Pixels::Floats(p) => p.iter().for_each(|x| hash.update(x.to_le_bytes())),
-    }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// A run in memory.
 struct Run<'a> {
     recipe: &'a Recipe,
@@ -245,19 +232,20 @@ impl<'a> Run<'a> {
             false => Event::Resumed { epoch: counters.epoch },
         };
         let mut must_stop = tell(&mut log, observer, &begin)?;
+        let cache = Cache::new(options.cache_dir.as_deref(), &recipe.encode);
         let encoder = if counters.is_prepared {
             recipe.encode.restore(data.shape, &checkpoint.state.sub("encoder"))?
         } else {
             let images = data.train.images.select(&train_rows);
             stage(&mut log, observer, "fit encoder", |tick| {
-                fit_encoder(recipe, options, &images, tick)
+                cache.fit(&recipe.encode, &images, Seed(recipe.seed), tick)
             })?
         };
         let train = stage(&mut log, observer, "encode training images", |tick| {
-            Ok((encoder.encode(&data.train.images, tick)?, false))
+            cache.encode(&recipe.encode, encoder.as_ref(), &data.train.images, tick)
         })?;
         let test = stage(&mut log, observer, "encode test images", |tick| {
-            Ok((encoder.encode(&data.test.images, tick)?, false))
+            cache.encode(&recipe.encode, encoder.as_ref(), &data.test.images, tick)
         })?;
         let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
         for text in learner.notes(recipe.train.batch_size) {
@@ -505,31 +493,4 @@ fn run_start(
         classes: data.classes.clone(),
         unix_time: now.map_or(0, |d| d.as_secs()),
     }
-}
-
-/// Fits the encoder, or takes it from the cache; true if it came from there.
-fn fit_encoder(
-    recipe: &Recipe,
-    options: &Options,
-    images: &Images,
-    tick: &mut dyn FnMut(u64, u64) -> Result<()>,
-) -> Result<(Box<dyn FittedEncoder>, bool)> {
-    let cache = options.cache_dir.as_ref().filter(|_| recipe.encode.needs_fit());
-    let path = cache.map(|dir| dir.join(format!("{}.safetensors", cache_key(recipe, images))));
-    if let Some(path) = path.as_ref().filter(|p| p.is_file()) {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
-        let restored = State::from_safetensors(&bytes)
-            .and_then(|(state, _)| recipe.encode.restore(images.shape, &state));
-        // A damaged entry of the cache is made anew.
-        if let Ok(encoder) = restored {
-            return Ok((encoder, true));
-        }
-    }
-    let encoder = recipe.encode.fit(images, Seed(recipe.seed), tick)?;
-    if let (Some(path), Some(dir)) = (path, cache) {
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
-        let bytes = encoder.state().to_safetensors(&std::collections::BTreeMap::new());
-        crate::checkpoint::write_atomically(&path, &bytes)?;
-    }
-    Ok((encoder, false))
 }
