@@ -86,6 +86,30 @@ const ROWS: &[Row] = &[
         bound: Bound::Accuracy(0.6),
     },
     Row {
+        method: "stidi-bp",
+        recipe: "
+            [data.mnist-mini]
+            n_train = 400
+            n_test = 200
+            [encode.latency]
+            [method.stidi-bp]
+            hidden = '8C5-P2-60'
+            n_steps = 32
+            rise = 31
+            threshold = 1.0
+            init = [{ scaled = [4.8, 4.0] }, { scaled = [2.4, 4.0] }, { scaled = [1.2, 4.0] }]
+            learning_rate = [0.01, 0.01, 0.02]
+            mini_batch = 12
+            max_shift = 1
+            [train]
+            epochs = 2
+            batch_size = 32
+            [validation]
+            folds = 5
+        ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
         method: "tebn",
         recipe: "
         [data.mnist-mini]

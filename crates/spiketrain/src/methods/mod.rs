@@ -5,6 +5,7 @@ pub mod event_stdp;
 pub mod s2stdp;
 pub mod sleep_stdp;
 pub mod sleep_surrogate;
+pub mod stidi_bp;
 pub mod tebn;
 pub mod temporal_autoencoder;
 
@@ -29,6 +30,8 @@ pub enum Method {
     TemporalAutoencoder(temporal_autoencoder::Params),
     /// Unsupervised STDP in a recurrent network, kept in bounds by sleep.
     SleepStdp(sleep_stdp::Params),
+    /// Spike time displacement backpropagation, S4NN and BS4NN.
+    StidiBp(stidi_bp::Params),
     /// The gradient-trained network that the sleep study is controlled with.
     SleepSurrogate(sleep_surrogate::Params),
 }
@@ -40,6 +43,7 @@ impl Method {
             &bptt::CARD,
             &event_stdp::CARD,
             &s2stdp::CARD,
+            &stidi_bp::CARD,
             &tebn::CARD,
             &temporal_autoencoder::CARD,
             &sleep_stdp::CARD,
@@ -56,6 +60,7 @@ impl Method {
             Method::Tebn(_) => &tebn::CARD,
             Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
             Method::SleepStdp(_) => &sleep_stdp::CARD,
+            Method::StidiBp(_) => &stidi_bp::CARD,
             Method::SleepSurrogate(_) => &sleep_surrogate::CARD,
         }
     }
@@ -69,6 +74,7 @@ impl Method {
             Method::Tebn(p) => p.check(),
             Method::TemporalAutoencoder(p) => p.check(),
             Method::SleepStdp(p) => p.check(),
+            Method::StidiBp(p) => p.check(),
             Method::SleepSurrogate(p) => p.check(),
         }
     }
@@ -86,6 +92,7 @@ impl Method {
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
             Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,
             Method::SleepStdp(p) => Box::new(sleep_stdp::SleepStdp::new(p, task)?),
+            Method::StidiBp(p) => Box::new(stidi_bp::StidiBp::new(p, task)?),
             Method::SleepSurrogate(p) => Box::new(sleep_surrogate::SleepSurrogate::new(p, task)?),
         })
     }

@@ -6,3 +6,4 @@ pub mod competition;
 pub mod homeostasis;
 pub mod integrate;
 pub mod stdp;
+pub mod stepped;

@@ -11,6 +11,7 @@ mod csnn;
 mod frames;
 mod s2stdp;
 mod softhebb;
+mod stidi_bp;
 mod tebn;
 mod temporal_autoencoder;
 
@@ -30,6 +31,7 @@ const KINDS: &[&[Kind]] = &[
     &s2stdp::KINDS,
     &csnn::KINDS,
     &softhebb::KINDS,
+    &stidi_bp::KINDS,
     &temporal_autoencoder::KINDS,
     &bptt::KINDS,
     &tebn::KINDS,

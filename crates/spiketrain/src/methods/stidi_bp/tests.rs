@@ -1,0 +1,108 @@
+//! Invariants of the method.
+
+use super::*;
+use crate::seed::Seed;
+use crate::spikes::Times;
+
+fn task(shape: Shape) -> Task {
+    Task { shape, notation: Notation::Times, n_classes: 4, n_train: 0, seed: Seed(5) }
+}
+
+fn samples(n_inputs: usize, n: u64) -> Times {
+    let mut times = Times::new(Shape::flat(n_inputs)).unwrap();
+    for s in 0..n {
+        let mut stream = Seed(6).stream("samples", s);
+        let dense: Vec<f32> = (0..n_inputs).map(|_| stream.uniform() * 1.4).collect();
+        times.push_dense(&dense, 1.0);
+    }
+    times
+}
+
+fn small() -> Params {
+    let init = PerLayer::All(Init::Scaled([5.0, 4.0]));
+    let (threshold, learning_rate) = (PerLayer::All(1.0), PerLayer::All(0.02));
+    Params { hidden: "12".into(), threshold, init, learning_rate, ..Params::default() }
+}
+
+#[test]
+fn scaling_weights_and_threshold_changes_no_time_and_binary_sees_signs_only() {
+    let times = samples(30, 10);
+    for weights in [Weights::Real, Weights::Binary] {
+        let factor = Some(PerLayer::All(0.3));
+        let params = Params { weights, factor, ..small() };
+        let one = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+        let mut other = one.clone();
+        for l in 0..2 {
+            let scaled: Vec<f32> = one.weights(l).iter().map(|w| w * 4.0).collect();
+            other.set_weights(l, &scaled);
+            if weights == Weights::Real {
+                other.layers[l].threshold *= 4.0;
+            }
+        }
+        let (mut a, mut b) = (Sample::default(), Sample::default());
+        for s in 0..10 {
+            one.forward(times.sample(s), Shift::default(), &mut a);
+            other.forward(times.sample(s), Shift::default(), &mut b);
+            assert_eq!((&a.outputs, a.decision), (&b.outputs, b.decision));
+            assert!(a.outputs.iter().all(|&t| (1.0..=64.0).contains(&t)));
+        }
+    }
+}
+
+#[test]
+fn a_margin_that_holds_changes_nothing() {
+    let times = samples(30, 200);
+    let mut learner = StidiBp::new(&Params { l2: 0.0, ..small() }, &task(Shape::flat(30))).unwrap();
+    let mut n_still = 0;
+    for round in 0..400 {
+        let s = round % 20;
+        let before = learner.state();
+        let item = (times.sample(s), s % 4);
+        let record = learner.learn(&[item], 1.0).unwrap().remove(0);
+        if record.times[1] == record.desired {
+            n_still += 1;
+            for l in 0..2 {
+                let name = format!("layer{l}.weight");
+                assert_eq!(before.array(&name).unwrap(), learner.state().array(&name).unwrap());
+            }
+        }
+    }
+    assert!(n_still > 0, "some samples are learned");
+}
+
+#[test]
+fn a_layer_of_mini_batches_adds_what_its_samples_add() {
+    let times = samples(64, 3);
+    let params = Params { hidden: "3C3-P2-10".into(), l2: 0.0, mini_batch: 3, ..small() };
+    let start = StidiBp::new(&params, &task(Shape::new(1, 8, 8))).unwrap();
+    let change = |rows: &[usize]| -> Vec<f32> {
+        let mut learner = start.clone();
+        let items: Vec<_> = rows.iter().map(|&s| (times.sample(s), s)).collect();
+        learner.learn(&items, 1.0).unwrap();
+        let all = |l: &StidiBp| (0..3).flat_map(|k| l.weights(k)).collect::<Vec<f32>>();
+        all(&learner).iter().zip(all(&start)).map(|(a, b)| a - b).collect()
+    };
+    let parts = [change(&[0]), change(&[1]), change(&[2])];
+    for (i, together) in change(&[0, 1, 2]).into_iter().enumerate() {
+        let sum: f32 = parts.iter().map(|p| p[i]).sum();
+        assert!((together - sum).abs() < 1e-5, "{i}: {together} against {sum}");
+    }
+}
+
+#[test]
+fn params_are_checked() {
+    assert_eq!(Params::default().check().found, []);
+    let wrong = Params {
+        hidden: "P2".into(),
+        rise: 0,
+        threshold: PerLayer::All(0.0),
+        margin: 64,
+        ..Params::default()
+    };
+    let fields: Vec<_> = wrong.check().found.into_iter().map(|i| i.field).collect();
+    assert_eq!(fields, ["hidden", "rise", "threshold", "margin"]);
+    let lists = Params { learning_rate: PerLayer::Each(vec![0.1]), ..Params::default() };
+    assert_eq!(lists.check().found[0].field, "learning_rate");
+    let images = Task { notation: Notation::Images, ..task(Shape::flat(30)) };
+    assert!(StidiBp::new(&small(), &images).is_err());
+}
