@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
             mini_batch = 12
             max_shift = 1
             [train]
-            epochs = 2
+            epochs = 4
             batch_size = 32
             [validation]
             folds = 5

@@ -273,7 +273,8 @@ mod tests {
     #[test]
     fn geometry_brings_in_grey() {
         let moved = after(TranslateX, 1.0, 1.0);
-        let n = (32.0f32 * 150.0 / 331.0) as usize;
+        // The centre of the first pixel moves by 14.5 pixels.
+        let n = (0.5 + 32.0f32 * 150.0 / 331.0) as usize;
         assert_eq!(moved.planes[0][0], picture().planes[0][n]);
         assert_eq!(moved.planes[0][31], FILL);
         let turned = after(Rotate, 1.0, 1.0);

@@ -320,7 +320,7 @@ mod tests {
         let added: Vec<u32> = (0..LANES)
             .map(|l| (A[l] + f32::from(u8::from(0b1100_0000_0001_0110 >> l & 1 == 1))).to_bits())
             .collect();
-        assert_eq!(results[0].values[7 * LANES..8 * LANES], added);
+        assert_eq!(results[0].values[8 * LANES..9 * LANES], added);
         assert_eq!(results[0].above, (0..LANES).map(|l| u32::from(A[l] > B[l]) << l).sum::<u32>());
         let fused: Vec<u32> = (0..LANES).map(|l| A[l].mul_add(B[l], C[l]).to_bits()).collect();
         assert_eq!(results[0].values[3 * LANES..4 * LANES], fused);

@@ -4,7 +4,7 @@ mod markup;
 mod synthetic;
 
 use markup::Page;
-use spiketrain::event::{BarRow, Curve, Event, Figure, Histogram, RasterPanel};
+use spiketrain::event::{BarRow, Curve, Event, Figure, Histogram, LOG_VERSION, RasterPanel};
 use spiketrain::{ErrorKind, report};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -267,7 +267,9 @@ fn logs_that_cannot_be_read_are_refused() {
         let text = error.to_string();
         text.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
     };
-    let major = start.replace("\"version\":\"1.0\"", "\"version\":\"2.0\"");
+    let version = format!("\"version\":\"{LOG_VERSION}\"");
+    let major = start.replace(&version, "\"version\":\"2.0\"");
+    assert_ne!(major, start);
     assert_eq!(message(&major), "the event log has version \"2.0\"; expected 1.x");
     assert_eq!(message(""), "the event log is empty; expected a run_start event");
     let late = message("{\"event\":\"run_end\",\"epochs\":1,\"seconds\":1.0}\n");
