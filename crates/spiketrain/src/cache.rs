@@ -83,11 +83,12 @@ impl<'a> Cache<'a> {
         let mut name = hash_of("inputs", encoder, images);
         name.update(fitted.state().to_safetensors(&BTreeMap::new()));
         let path = dir.join(format!("{}.times", hex(name)));
-        if let Ok(times) = File::open(&path).map_err(|_| ()).and_then(|f| read(f).map_err(|_| ())) {
-            if times.shape == fitted.shape() && times.len() == images.len() {
-                touch(&path);
-                return Ok((Inputs::Times(times), true));
-            }
+        if let Ok(times) = File::open(&path).map_err(|_| ()).and_then(|f| read(f).map_err(|_| ()))
+            && times.shape == fitted.shape()
+            && times.len() == images.len()
+        {
+            touch(&path);
+            return Ok((Inputs::Times(times), true));
         }
         let start = Instant::now();
         let inputs = fitted.encode(images, tick)?;

@@ -16,7 +16,7 @@
 //! 5. `v ← μ v + (dL/dw + d w)`, `w ← w − η v`.
 //!
 //! Other resets, slopes, losses and optimisers are settings; their equations stand where they are
-//! written: [`neuron`], [`Slope`](crate::frames::slope::Slope), [`Loss`], [`optimizer::Settings`].
+//! written: [`neuron`], [`Slope`], [`Loss`], [`optimizer::Settings`].
 //!
 //! | symbol | field | shape | unit | default |
 //! | --- | --- | --- | --- | --- |

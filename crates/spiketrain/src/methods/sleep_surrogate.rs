@@ -5,7 +5,7 @@
 //! Stabilizing Spike-Timing-Dependent Plasticity in Recurrent Spiking Neural Networks", 2026,
 //! arXiv 2601.08447.
 //!
-//! Reads [`Images`](crate::Images); pixels are constant currents. Two fully connected layers of
+//! Reads [`Images`]; pixels are constant currents. Two fully connected layers of
 //! leaky neurons, trained by backpropagation through time with a surrogate slope. Equations:
 //!
 //! 1. `m ← β m + W s + b − 1[m > 1]`, spike where m > 1

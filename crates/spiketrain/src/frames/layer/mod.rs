@@ -4,7 +4,7 @@
 //! [`Record`]; `backward` takes the record and the gradient with respect to the output, adds to the
 //! gradients of the parameters and gives the gradient with respect to the input. Layers hold
 //! indices of their parameters; the values stand in one list, see
-//! [`Parameters`](super::Parameters). A method with a pass of its own walks [`Layer`] itself: the
+//! [`Parameters`]. A method with a pass of its own walks [`Layer`] itself: the
 //! variants and their fields are public.
 
 mod combine;

@@ -4,7 +4,7 @@
 //! Stabilizing Spike-Timing-Dependent Plasticity in Recurrent Spiking Neural Networks", 2026,
 //! arXiv 2601.08447.
 //!
-//! Reads [`Images`](crate::Images) and draws Bernoulli spikes from the pixels. Inputs X drive
+//! Reads [`Images`] and draws Bernoulli spikes from the pixels. Inputs X drive
 //! excitatory neurons E, which drive each other and inhibitory neurons I, which inhibit E. All
 //! synapses learn by pair STDP. Every `interval` steps the network sleeps: no input, noisy
 //! membranes, STDP, and weights that contract toward a target. A linear readout of the firing

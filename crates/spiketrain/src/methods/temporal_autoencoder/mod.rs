@@ -8,7 +8,7 @@
 //!   J. Alakuijala, "Temporal Coding in Spiking Neural Networks with Alpha Synaptic Function:
 //!   Learning with Backpropagation", 2019, arXiv 1907.13223.
 //!
-//! Reads [`Times`](crate::Times): one spike time per pixel, in windows; silent inputs have no
+//! Reads [`Times`]: one spike time per pixel, in windows; silent inputs have no
 //! event. Every neuron fires at most once and the time of that spike is its value. Equations
 //! (those of the neuron stand in [`times::alpha`](crate::times::alpha)):
 //!
