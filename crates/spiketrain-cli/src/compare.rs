@@ -32,8 +32,7 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
         }
         dirs.push(options.run_dir);
     }
-    let page = compare::write(&dirs, out)?;
-    let rows = compare::rows(&dirs)?;
+    let (rows, page) = compare::write(&dirs, out)?;
     if style == Style::Json {
         println!("{}", serde_json::json!({ "runs": rows, "page": page }));
     } else {

@@ -117,7 +117,8 @@ pub(crate) fn on_threads<T: Send>(n: usize, work: impl FnOnce() -> Result<T> + S
     pool.install(work)
 }
 
-fn task(recipe: &Recipe, data: &Dataset, inputs: &Inputs, n_train: usize) -> Task {
+/// What a recipe's method is built for.
+pub(crate) fn task(recipe: &Recipe, data: &Dataset, inputs: &Inputs, n_train: usize) -> Task {
     Task {
         shape: inputs.shape(),
         notation: inputs.notation(),

@@ -54,14 +54,23 @@ pub fn correlate(
 /// `[height, width, channel]`, which has `n_channels` = twice the planes.
 pub fn split_signs(plane: &[f32], c: usize, n_channels: usize, out: &mut [f32]) {
     for (cell, &v) in out.chunks_exact_mut(n_channels).zip(plane) {
-        cell[2 * c] = v.max(0.0);
-        cell[2 * c + 1] = (-v).max(0.0);
+        // Which zero the larger of −0 and 0 is depends on the build; adding 0 makes it 0.
+        cell[2 * c] = v.max(0.0) + 0.0;
+        cell[2 * c + 1] = (-v).max(0.0) + 0.0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_parts_of_zero_are_plain_zeros() {
+        let mut out = [9.0f32; 8];
+        split_signs(&[0.0, -0.0, 2.0, -3.0], 0, 2, &mut out);
+        let bits = [0.0f32, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0].map(f32::to_bits);
+        assert_eq!(out.map(f32::to_bits), bits);
+    }
 
     #[test]
     fn the_kernel_ignores_uniform_light() {

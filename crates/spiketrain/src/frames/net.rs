@@ -46,6 +46,11 @@ pub struct Trace {
 }
 
 impl Net {
+    /// Time steps of a pass in training.
+    pub fn n_steps(&self) -> usize {
+        self.n_steps
+    }
+
     /// A network with initial weights.
     ///
     /// # Errors

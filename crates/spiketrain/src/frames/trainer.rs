@@ -3,14 +3,14 @@
 
 use super::health::Health;
 use super::layer::Notes;
-use super::loss::mean_over_time;
+use super::loss::{Loss, mean_over_time};
 use super::net::{Net, Trace};
 use super::optimizer::{Group, Optimizer, Settings};
 use super::parameters::{Gradients, Kind};
 use super::shards::Workspaces;
 use super::source::{self, Source};
 use crate::error::Result;
-use crate::learner::{Batch, Ctx, EpochReport, Prediction};
+use crate::learner::{Batch, Ctx, EpochReport, Prediction, StepReport};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,23 @@ impl Trainer {
         let optimizer = Optimizer::new(settings, &net.parameters, group);
         let (workspaces, health) = (Workspaces::default(), Health::default());
         Self { net, optimizer, source, workspaces, health }
+    }
+
+    /// One step of plain backpropagation through time under `loss`.
+    ///
+    /// # Errors
+    ///
+    /// If a sample cannot be read or the network diverged.
+    pub fn learn(&mut self, batch: &Batch<'_>, ctx: &Ctx, loss: &Loss) -> Result<StepReport> {
+        let n_steps = self.net.n_steps();
+        let forward = self.forward(batch, ctx)?;
+        let n_correct = forward.n_correct(n_steps);
+        let loss = loss.evaluate(&forward.outputs, n_steps, &forward.labels);
+        let (gradients, notes) = self.backward(forward.trace, loss.gradient);
+        self.update(&gradients, &notes, ctx)?;
+        let n_samples = batch.len() as u64;
+        let loss = loss.value * n_samples as f64;
+        Ok(StepReport { n_samples, loss, n_correct: Some(n_correct) })
     }
 
     /// Forward pass over a batch.

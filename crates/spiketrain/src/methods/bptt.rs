@@ -122,7 +122,7 @@ impl Params {
 /// The learner.
 #[derive(Debug)]
 pub struct Bptt {
-    params: Params,
+    loss: Loss,
     trainer: Trainer,
 }
 
@@ -148,21 +148,13 @@ impl Bptt {
         let net = Net::new(&description, task.shape, &common)?;
         net.require_classes(task.n_classes)?;
         let trainer = Trainer::new(net, params.optimizer, params.decays, source);
-        Ok(Self { params: params.clone(), trainer })
+        Ok(Self { loss: params.loss, trainer })
     }
 }
 
 impl Learner for Bptt {
     fn step(&mut self, batch: &Batch<'_>, ctx: &Ctx) -> Result<StepReport> {
-        let n_steps = self.params.n_steps;
-        let forward = self.trainer.forward(batch, ctx)?;
-        let n_correct = forward.n_correct(n_steps);
-        let loss = self.params.loss.evaluate(&forward.outputs, n_steps, &forward.labels);
-        let (gradients, notes) = self.trainer.backward(forward.trace, loss.gradient);
-        self.trainer.update(&gradients, &notes, ctx)?;
-        let n_samples = batch.len() as u64;
-        let loss = loss.value * n_samples as f64;
-        Ok(StepReport { n_samples, loss, n_correct: Some(n_correct) })
+        self.trainer.learn(batch, ctx, &self.loss)
     }
 
     fn predict(&self, batch: &Batch<'_>) -> Result<Vec<Prediction>> {

@@ -111,7 +111,6 @@ impl Params {
 /// The learner: a network all of whose normalisations are TEBN.
 #[derive(Debug)]
 pub struct TebnNet {
-    n_steps: usize,
     trainer: Trainer,
 }
 
@@ -133,7 +132,7 @@ impl TebnNet {
         let net = Net::new(&description, task.shape, &Common { n_steps, neuron, norm, seed })?;
         net.require_classes(task.n_classes)?;
         let trainer = Trainer::new(net, params.optimizer, params.decays, source);
-        Ok(Self { n_steps, trainer })
+        Ok(Self { trainer })
     }
 
     /// p of every layer, `[step]` each, with the layer's name.
@@ -145,14 +144,7 @@ impl TebnNet {
 
 impl Learner for TebnNet {
     fn step(&mut self, batch: &Batch<'_>, ctx: &Ctx) -> Result<StepReport> {
-        let forward = self.trainer.forward(batch, ctx)?;
-        let n_correct = forward.n_correct(self.n_steps);
-        let loss = Loss::CrossEntropy {}.evaluate(&forward.outputs, self.n_steps, &forward.labels);
-        let (gradients, notes) = self.trainer.backward(forward.trace, loss.gradient);
-        self.trainer.update(&gradients, &notes, ctx)?;
-        let n_samples = batch.len() as u64;
-        let loss = loss.value * n_samples as f64;
-        Ok(StepReport { n_samples, loss, n_correct: Some(n_correct) })
+        self.trainer.learn(batch, ctx, &Loss::CrossEntropy {})
     }
 
     fn predict(&self, batch: &Batch<'_>) -> Result<Vec<Prediction>> {

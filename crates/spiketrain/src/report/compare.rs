@@ -41,25 +41,19 @@ pub struct Row {
     pub seconds: f64,
 }
 
-/// The runs in `dirs`, one row each, in their order.
-///
-/// # Errors
-///
-/// If a log cannot be read.
-pub fn rows(dirs: &[PathBuf]) -> Result<Vec<Row>> {
-    dirs.iter().map(|dir| Ok(row(&Run::replay(&read(dir)?)?))).collect()
-}
-
-/// Writes the comparison of the runs in `dirs` into the folder `out` and returns the page's path.
+/// Writes the comparison of the runs in `dirs` into the folder `out`; returns a row for each run,
+/// in their order, and the page's path.
 ///
 /// # Errors
 ///
 /// If a log cannot be read or the page cannot be written.
-pub fn write(dirs: &[PathBuf], out: &Path) -> Result<PathBuf> {
+pub fn write(dirs: &[PathBuf], out: &Path) -> Result<(Vec<Row>, PathBuf)> {
     let events = dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>>>()?;
     let runs = events.iter().map(|e| Run::replay(e)).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<Row> = runs.iter().map(row).collect();
     std::fs::create_dir_all(out).map_err(|e| Error::io("making the folder", out, e))?;
-    super::write_page(&out.join(super::COMPARISON_FILE), &render(&runs)?)
+    let page = super::write_page(&out.join(super::COMPARISON_FILE), &render(&runs, &rows)?)?;
+    Ok((rows, page))
 }
 
 fn read(dir: &Path) -> Result<Vec<Event>> {
@@ -93,18 +87,17 @@ fn quality(metrics: &Metrics) -> Option<&str> {
     names.into_iter().find(|n| !COSTS.contains(n) && *n != DECISION_TIME)
 }
 
-fn render(runs: &[Run<'_>]) -> Result<String> {
+fn render(runs: &[Run<'_>], rows: &[Row]) -> Result<String> {
     let cell = |name: &str, v: f64| {
         if v.is_finite() { metric::show(name, v) } else { "–".to_owned() }
     };
-    let rows: Vec<Value> = runs
+    let rows: Vec<Value> = rows
         .iter()
-        .map(row)
         .map(|r| {
             context! {
-                run => r.run,
-                method => r.method,
-                data => r.data,
+                run => r.run.as_str(),
+                method => r.method.as_str(),
+                data => r.data.as_str(),
                 seed => r.seed,
                 threads => r.threads,
                 epochs => r.epochs,
