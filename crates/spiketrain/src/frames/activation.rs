@@ -13,6 +13,7 @@ use super::shards;
 use super::signal::{Data, Gradient, Signal};
 use crate::simd::{Simd, dispatch};
 use crate::spikes::Shape;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A normalisation, neurons, or neurons behind a normalisation.
@@ -217,7 +218,7 @@ impl<'a> Images<'a> {
     fn shards<'v, T>(&self, values: &'v mut [T], item: usize) -> Vec<Shard<'v, T>> {
         let mut samples = shards::by_sample(values, self.n_samples, item).into_iter();
         let ranges = shards::of_images(self.n_samples).into_iter();
-        let shard = |r: std::ops::Range<usize>| Shard {
+        let shard = |r: Range<usize>| Shard {
             first: r.start,
             samples: samples.by_ref().take(r.len()).collect(),
         };
@@ -268,9 +269,33 @@ impl Activation {
         &self,
         parameters: &Parameters,
         record: &Record,
-        mut d: Gradient,
+        d: Gradient,
         gradients: &mut Gradients,
     ) -> Gradient {
+        let (mut d, rest) = self.backward_open(parameters, record, d, gradients);
+        let input = &record.input;
+        let Some(rest) = rest else {
+            return if input.is_steady() { sum_steps(&d, input.n_steps) } else { d };
+        };
+        let ranges = shards::of_images(input.n_steps * input.n_samples);
+        let parts = shards::split(&mut d, &ranges, input.shape.len());
+        let jobs = ranges.into_iter().zip(parts).collect();
+        shards::map(jobs, |_, (images, d)| rest.finish(input, images, d));
+        if input.is_steady() {
+            add_steps(&mut d, input.gradient_len());
+        }
+        d
+    }
+
+    /// [`Activation::backward`] up to the gradient with respect to the normalised value, for every
+    /// step, and the rest of the way, if there is a normalisation.
+    pub fn backward_open(
+        &self,
+        parameters: &Parameters,
+        record: &Record,
+        mut d: Gradient,
+        gradients: &mut Gradients,
+    ) -> (Gradient, Option<ToInput>) {
         let Record { input, affine } = record;
         let (shape, n_steps) = (input.shape, input.n_steps);
         let sums = self.to_normalised(parameters, input, affine.as_ref(), &mut d);
@@ -280,23 +305,13 @@ impl Activation {
             let threshold = f64::from(neuron.threshold(parameters));
             gradients.add(id, [(1.0 - threshold * threshold) * sums.threshold]);
         }
-        let coefficients = match (&self.norm, affine) {
-            (Some(norm), Some(affine)) => {
-                let [d, d_centred] =
-                    [sums.d, sums.d_centred].map(|values| PerStep { n_steps, values });
-                Some(norm.backward(parameters, affine, &d, &d_centred, gradients))
-            }
-            _ => None,
-        };
-        match coefficients {
-            None if input.is_steady() => sum_steps(&d, n_steps),
-            None => d,
-            Some(c) => {
-                let mean = &affine.as_ref().expect("a normalisation has statistics").mean;
-                let tiles = [&c.d_out, &c.centred, &c.constant, mean].map(|p| Tiles::new(p, shape));
-                to_input(input, &tiles, d)
-            }
-        }
+        let rest = self.norm.as_ref().zip(affine.as_ref()).map(|(norm, affine)| {
+            let [d, d_centred] = [sums.d, sums.d_centred].map(|values| PerStep { n_steps, values });
+            let c = norm.backward(parameters, affine, &d, &d_centred, gradients);
+            let of = [&c.d_out, &c.centred, &c.constant, &affine.mean];
+            ToInput { tiles: of.map(|p| Tiles::new(p, shape)) }
+        });
+        (d, rest)
     }
 
     /// Turns dL/ds into dL/dx, x the normalised value, in place, and sums it up.
@@ -420,39 +435,34 @@ fn normalise_body(images: Images<'_>, tiles: &AffineTiles, shard: Shard<'_, f32>
     }
 }
 
-/// From dL/dx to dL/dy: `d_out·d + centred·(y − μ) + constant`, in place; for a steady input
-/// summed over the steps.
-fn to_input(input: &Signal, tiles: &[Tiles; 4], mut d: Gradient) -> Gradient {
-    let (images, simd) = (Images::new(input), Simd::best());
-    let jobs = images.shards(&mut d, input.shape.len());
-    shards::map(jobs, |_, shard| combine(simd, images, tiles, shard));
-    d.truncate(input.gradient_len());
-    d
+/// The way from dL/dx to dL/dy of a normalisation, once it is known for the whole batch:
+/// `d_out·d + centred·(y − μ) + constant`.
+pub struct ToInput {
+    tiles: [Tiles; 4],
+}
+
+impl ToInput {
+    /// Goes it in place for some images `[time, sample]` of the gradient; `input` is the layer's.
+    pub fn finish(&self, input: &Signal, images: Range<usize>, d: &mut [f32]) {
+        combine(Simd::best(), Images::new(input), &self.tiles, images, d);
+    }
 }
 
 dispatch! {
-    /// [`to_input`] for some samples.
-    fn combine(images: Images<'_>, tiles: &[Tiles; 4], shard: Shard<'_, f32>) = combine_body;
+    /// [`ToInput::finish`].
+    fn combine(of: Images<'_>, tiles: &[Tiles; 4], images: Range<usize>, d: &mut [f32]) = combine_body;
 }
 
 #[inline(always)]
-fn combine_body(images: Images<'_>, tiles: &[Tiles; 4], shard: Shard<'_, f32>) {
-    let row = images.row();
+fn combine_body(of: Images<'_>, tiles: &[Tiles; 4], images: Range<usize>, d: &mut [f32]) {
+    let row = of.row();
     let [d_out, centred, constant, mean] = tiles;
-    for (n, mut d) in (shard.first..).zip(shard.samples) {
-        for (t, d) in d.iter_mut().enumerate() {
-            let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
-            for (d, y) in d.chunks_exact_mut(row).zip(images.at(t, n).chunks_exact(row)) {
-                for i in 0..row {
-                    d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];
-                }
-            }
-        }
-        if images.is_steady
-            && let Some((first, rest)) = d.split_first_mut()
-        {
-            for step in rest {
-                first.iter_mut().zip(step.iter()).for_each(|(f, &s)| *f += s);
+    for (image, d) in images.zip(d.chunks_exact_mut(of.shape.len())) {
+        let (t, n) = (image / of.n_samples, image % of.n_samples);
+        let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
+        for (d, y) in d.chunks_exact_mut(row).zip(of.at(t, n).chunks_exact(row)) {
+            for i in 0..row {
+                d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];
             }
         }
     }
@@ -460,11 +470,18 @@ fn combine_body(images: Images<'_>, tiles: &[Tiles; 4], shard: Shard<'_, f32>) {
 
 /// Sum of a gradient `[time, …]` over its steps.
 pub fn sum_steps(d: &[f32], n_steps: usize) -> Gradient {
-    let mut sum = d[..d.len() / n_steps].to_vec();
-    for step in d.chunks_exact(sum.len()).skip(1) {
-        sum.iter_mut().zip(step).for_each(|(s, &d)| *s += d);
-    }
+    let mut sum = d.to_vec();
+    add_steps(&mut sum, d.len() / n_steps);
     sum
+}
+
+/// Adds later steps of `len` values to the first, which alone stays.
+fn add_steps(d: &mut Gradient, len: usize) {
+    let (first, rest) = d.split_at_mut(len);
+    for step in rest.chunks_exact(len) {
+        first.iter_mut().zip(step).for_each(|(s, &d)| *s += d);
+    }
+    d.truncate(len);
 }
 
 /// Sums of a gradient.
@@ -527,7 +544,7 @@ impl BackScratch {
         tiles: &AffineTiles,
         y: impl Fn(usize) -> &'a [f32],
         d: &mut [&mut [f32]],
-        at: std::ops::Range<usize>,
+        at: Range<usize>,
     ) -> f64 {
         let (row, learns) = (self.row, matches!(neuron.threshold, Threshold::Learned(_)));
         self.a.fill(0.0);

@@ -84,8 +84,8 @@ impl Workspaces {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = (0..spare.len()).filter(|&i| spare[i].capacity() >= len);
         let Some(best) = fits.min_by_key(|&i| spare[i].capacity()) else { return vec![0.0; len] };
-        // Twice as much as is needed is better left for something larger.
-        if spare[best].capacity() > 2 * len {
+        // Much more than is needed is better left for something larger.
+        if spare[best].capacity() > len + len / 4 {
             return vec![0.0; len];
         }
         let mut values = spare.swap_remove(best);
@@ -140,7 +140,7 @@ mod tests {
         let workspaces = Workspaces::default();
         workspaces.give(vec![1.0; 100]);
         assert_eq!(workspaces.take(10), [0.0; 10]);
-        assert_eq!(workspaces.take(60).len(), 60);
+        assert_eq!(workspaces.take(90).len(), 90);
         assert_eq!(workspaces.take(60), [0.0; 60]);
     }
 

@@ -11,7 +11,7 @@ use crate::Shape;
 use std::ops::Range;
 
 /// Output channels of one slab of the forward pass.
-pub(super) const SLAB: usize = if option_env!("SL").is_some() { 32 } else { 64 };
+pub(super) const SLAB: usize = 64;
 
 /// Outputs that share the weights of a slab while they are in a cache.
 const OUTPUTS: usize = 2048;

@@ -265,7 +265,7 @@ fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
     out: &mut [f32],
 ) where
     OfInput: Transform<SIDE, SIDE>,
-    [[V; SIDE]; SIDE]: Square<V>,
+    [[V; SIDE]; SIDE]: Square<V, SIDE>,
 {
     let (shape, channels) = (of.x, of.x.channels);
     let step = of.step(channels);
@@ -294,7 +294,7 @@ fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
             }
             continue;
         }
-        let mut pixels = [[&outside[..channels]; SIDE]; SIDE];
+        let mut pixels = [[outside.as_ptr(); SIDE]; SIDE];
         for (i, pixels) in pixels.iter_mut().enumerate() {
             let y_at = top.wrapping_add(i);
             if y_at >= shape.height {
@@ -304,21 +304,16 @@ fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
             for (i, pixel) in pixels.iter_mut().enumerate() {
                 let x_at = left.wrapping_add(i);
                 if x_at < shape.width {
-                    *pixel = &x[(line + x_at) * channels..][..channels];
+                    *pixel = x[(line + x_at) * channels..][..channels].as_ptr();
                 }
             }
         }
         for channel in (0..channels).step_by(LANES) {
-            let mut copy = [[[0.0; LANES]; SIDE]; SIDE];
-            for (copy, pixels) in copy.iter_mut().zip(&pixels) {
-                for (copy, pixel) in copy.iter_mut().zip(pixels) {
-                    copy.copy_from_slice(&pixel[channel..channel + LANES]);
-                }
-            }
             let at = tile * channels + channel;
-            // SAFETY: `copy` holds all blocks; for `out` the second assertion above.
+            // SAFETY: all channels stand behind every pointer, and channels are whole blocks; for
+            // `out` the second assertion above.
             unsafe {
-                let d = <[[V; SIDE]; SIDE]>::load(copy.as_ptr().cast(), SIDE * LANES, LANES);
+                let d = <[[V; SIDE]; SIDE]>::gather(&pixels, channel);
                 OfInput::both(d).store(out.as_mut_ptr().add(at), SIDE * step, step);
             }
         }
@@ -359,8 +354,8 @@ fn output_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
     out: &mut [f32],
 ) where
     ToOutput: Transform<SIDE, TILE>,
-    [[V; SIDE]; SIDE]: Square<V>,
-    [[V; TILE]; TILE]: Square<V>,
+    [[V; SIDE]; SIDE]: Square<V, SIDE>,
+    [[V; TILE]; TILE]: Square<V, TILE>,
 {
     let (shape, channels) = (of.y, of.y.channels);
     let step = of.step(channels);
@@ -435,8 +430,8 @@ fn d_out_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
     out: &mut [f32],
 ) where
     OfOutput: Transform<TILE, SIDE>,
-    [[V; SIDE]; SIDE]: Square<V>,
-    [[V; TILE]; TILE]: Square<V>,
+    [[V; SIDE]; SIDE]: Square<V, SIDE>,
+    [[V; TILE]; TILE]: Square<V, TILE>,
 {
     let (shape, channels) = (of.y, of.y.channels);
     let step = of.step(channels);
@@ -497,7 +492,7 @@ fn kernel_points<V: Vector, const SIDE: usize, const TILE: usize>(
     points: &mut [f32; MAX_POINTS * LANES],
 ) where
     OfKernel: Transform<3, SIDE>,
-    [[V; SIDE]; SIDE]: Square<V>,
+    [[V; SIDE]; SIDE]: Square<V, SIDE>,
 {
     // SAFETY: there are nine blocks of taps, and at least SIDE² of points.
     unsafe {
@@ -537,7 +532,7 @@ fn gradient_taps<V: Vector, const SIDE: usize, const TILE: usize>(
     out: &mut [f32],
 ) where
     ToKernel: Transform<SIDE, 3>,
-    [[V; SIDE]; SIDE]: Square<V>,
+    [[V; SIDE]; SIDE]: Square<V, SIDE>,
 {
     assert!(width.is_multiple_of(LANES) && out.len() >= 9 * width, "whole blocks of nine taps");
     assert!((SIDE * SIDE - 1) * step + width <= u.len(), "the points are there");

@@ -1,10 +1,12 @@
 //! Convolution and linear layers over time: the kernels on shards of images.
 
-use super::super::kernel::{Conv2d, ConvWeights, Input, add_bias_gradient};
+use super::super::activation::ToInput;
+use super::super::kernel::{Conv2d, ConvWeights, Input, Workspace, add_bias_gradient};
 use super::super::parameters::{Gradients, ParameterId, Parameters};
 use super::super::shards;
 use super::super::signal::{Gradient, Signal};
 use super::{Context, Notes, Phase};
+use std::ops::Range;
 
 /// A convolution, or a linear layer as one whose kernel covers the input.
 #[derive(Clone, Debug)]
@@ -17,6 +19,36 @@ pub struct Conv {
     pub bias: Option<ParameterId>,
     /// The weights as the kernels read them.
     pub packed: ConvWeights,
+}
+
+/// Values of a gradient worked on at once, a quarter of a megabyte.
+const AT_ONCE: usize = 64 << 10;
+
+/// Gradients of one shard.
+struct WeightSums {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl WeightSums {
+    fn new(conv: &Conv) -> Self {
+        let n_bias = conv.bias.map_or(0, |_| conv.kernel.out_channels);
+        Self { weight: vec![0.0; conv.kernel.n_weights()], bias: vec![0.0; n_bias] }
+    }
+
+    fn add(
+        &mut self,
+        conv: &Conv,
+        input: &Signal,
+        images: Range<usize>,
+        d: &[f32],
+        workspace: &mut Workspace,
+    ) {
+        conv.kernel.weight_gradient(input.images(images), d, &mut self.weight, workspace);
+        if !self.bias.is_empty() {
+            add_bias_gradient(d, &mut self.bias);
+        }
+    }
 }
 
 impl Conv {
@@ -35,7 +67,7 @@ impl Conv {
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
         shards::map(jobs, |shard, (range, out)| {
             let mut workspace = context.workspaces.of(shard);
-            let mut run = |range: std::ops::Range<usize>, out: &mut [f32]| {
+            let mut run = |range: Range<usize>, out: &mut [f32]| {
                 let images = input.images(range);
                 self.kernel.forward(&self.packed, bias, images, out, &mut workspace);
             };
@@ -59,30 +91,78 @@ impl Conv {
         context: &Context<'_>,
         gradients: &mut Gradients,
     ) {
-        let n_weights = self.kernel.n_weights();
         let image = self.kernel.output().len();
-        let ranges = shards::of_gradients(input.n_images(), n_weights);
-        let parts = shards::map(ranges.clone(), |shard, range| {
-            let mut sum = vec![0.0; n_weights];
+        let ranges = shards::of_gradients(input.n_images(), self.kernel.n_weights());
+        let sums = shards::map(ranges, |shard, range| {
+            let mut sum = WeightSums::new(self);
             let d = &d[range.start * image..range.end * image];
-            let mut workspace = context.workspaces.of(shard);
-            self.kernel.weight_gradient(input.images(range), d, &mut sum, &mut workspace);
+            sum.add(self, input, range, d, &mut context.workspaces.of(shard));
             sum
         });
-        let total = gradients.get_mut(self.weight);
-        for part in parts {
-            total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
-        }
-        if let Some(bias) = self.bias {
-            let n = self.kernel.out_channels;
-            let parts = shards::map(ranges, |_, range| {
-                let mut sum = vec![0.0; n];
-                add_bias_gradient(&d[range.start * image..range.end * image], &mut sum);
-                sum
-            });
-            let total = gradients.get_mut(bias);
-            for part in parts {
+        self.add_sums(&sums, gradients);
+    }
+
+    /// Backward pass from a gradient that lacks the way through the normalisation of this layer's
+    /// output `y`: that way, the gradients of weight and bias and the gradient with respect to the
+    /// input, if wanted, for so few images at a time that they stay in the second cache.
+    pub fn backward_through(
+        &self,
+        input: &Signal,
+        (y, rest): (&Signal, Option<&ToInput>),
+        d: &mut [f32],
+        context: &Context<'_>,
+        gradients: &mut Gradients,
+        wants_input: bool,
+    ) -> Option<Gradient> {
+        let (image, image_in) = (self.kernel.output().len(), self.kernel.input.len());
+        let n_images = input.n_images();
+        let mut d_in = wants_input.then(|| context.workspaces.take(n_images * image_in));
+        let ranges = shards::of_gradients(n_images, self.kernel.n_weights());
+        let d = shards::split(d, &ranges, image);
+        let d_in_parts = match d_in.as_mut() {
+            Some(d_in) => shards::split(d_in, &ranges, image_in).into_iter().map(Some).collect(),
+            None => ranges.iter().map(|_| None).collect::<Vec<_>>(),
+        };
+        let jobs: Vec<_> = ranges.into_iter().zip(d.into_iter().zip(d_in_parts)).collect();
+        // A weight gradient costs its own size on top of the images it is of.
+        let at_once = (AT_ONCE.max(4 * self.kernel.n_weights()) / image).max(1);
+        let sums = shards::map(jobs, |shard, (range, (d, mut d_in))| {
+            let mut sum = WeightSums::new(self);
+            let mut workspace = context.workspaces.of(shard);
+            for (first, d) in range.clone().step_by(at_once).zip(d.chunks_mut(at_once * image)) {
+                let images = first..range.end.min(first + at_once);
+                if let Some(rest) = rest {
+                    rest.finish(y, images.clone(), d);
+                }
+                let at = (first - range.start) * image_in;
+                let n = images.len() * image_in;
+                sum.add(self, input, images, d, &mut workspace);
+                if let Some(d_in) = &mut d_in {
+                    let d_in = &mut d_in[at..at + n];
+                    self.kernel.input_gradient(&self.packed, d, d_in, &mut workspace);
+                }
+            }
+            sum
+        });
+        self.add_sums(&sums, gradients);
+        d_in
+    }
+
+    /// Whether [`Conv::backward_through`] is the way for an output `y`: not for a still image, whose
+    /// steps are summed up behind the normalisation, nor for large weights, which have few shards.
+    pub fn goes_through(&self, y: &Signal) -> bool {
+        let shards = |n_weights| shards::of_gradients(y.n_images(), n_weights).len();
+        !y.is_steady() && shards(self.kernel.n_weights()) == shards(1)
+    }
+
+    fn add_sums(&self, sums: &[WeightSums], gradients: &mut Gradients) {
+        for sum in sums {
+            let add = |total: &mut [f32], part: &[f32]| {
                 total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+            };
+            add(gradients.get_mut(self.weight), &sum.weight);
+            if let Some(bias) = self.bias {
+                add(gradients.get_mut(bias), &sum.bias);
             }
         }
     }

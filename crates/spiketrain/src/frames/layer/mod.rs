@@ -156,7 +156,8 @@ pub fn forward(
     Ok(signal)
 }
 
-/// Runs layers backward; takes the records from the end. Without `wants_input` the gradient with
+/// Runs layers backward; takes the records from the end, and where a normalisation follows a
+/// convolution both at once. Without `wants_input` the gradient with
 /// respect to the input of the first layer with parameters is not computed, and none is returned.
 pub fn backward(
     layers: &[Layer],
@@ -166,17 +167,36 @@ pub fn backward(
     gradients: &mut Gradients,
     wants_input: bool,
 ) -> Option<Gradient> {
-    let mut d = Some(d);
-    for (i, layer) in layers.iter().enumerate().rev() {
+    let (mut layers, mut d) = (layers, d);
+    while let [before @ .., layer] = layers {
         let record = records.pop().expect("one record a layer");
-        let wants = wants_input || layers[..i].iter().any(Layer::learns);
-        let learns = layer.learns();
-        d = match d {
-            Some(d) if wants || learns => layer.backward(record, d, context, gradients, wants),
-            _ => return None,
+        let wants = |layers: &[Layer]| wants_input || layers.iter().any(Layer::learns);
+        if !layer.learns() && !wants(before) {
+            return None;
+        }
+        (layers, d) = match (before, layer, record) {
+            ([first @ .., Layer::Conv(conv)], Layer::Activation(layer), Record::Activation(y))
+                if conv.goes_through(y.input()) =>
+            {
+                let Some(Record::Conv(input)) = records.pop() else {
+                    unreachable!("a convolution leaves its input")
+                };
+                let (mut d, rest) = layer.backward_open(context.parameters, &y, d, gradients);
+                let through = (y.input(), rest.as_ref());
+                let wants = wants(first);
+                let d_in =
+                    conv.backward_through(&input, through, &mut d, context, gradients, wants);
+                context.workspaces.give(d);
+                context.workspaces.give_signal(y.into_input());
+                context.workspaces.give_signal(input);
+                (first, d_in?)
+            }
+            (_, layer, record) => {
+                (before, layer.backward(record, d, context, gradients, wants(before))?)
+            }
         };
     }
-    d
+    Some(d)
 }
 
 impl Layer {

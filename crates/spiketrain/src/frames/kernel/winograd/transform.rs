@@ -29,13 +29,19 @@ macro_rules! both {
 }
 
 /// A square of blocks.
-pub(super) trait Square<V: Vector>: Sized {
+pub(super) trait Square<V: Vector, const N: usize>: Sized {
     /// From memory, with steps between rows and columns.
     ///
     /// # Safety
     ///
     /// A block can be read at every place.
     unsafe fn load(from: *const f32, row: usize, column: usize) -> Self;
+    /// From a pointer for each block, `at` values behind it.
+    ///
+    /// # Safety
+    ///
+    /// A block can be read behind every pointer.
+    unsafe fn gather(from: &[[*const f32; N]; N], at: usize) -> Self;
     /// To memory.
     ///
     /// # Safety
@@ -51,6 +57,9 @@ macro_rules! row {
         [$(V::load($from.add($r * $row + $c * $column))),*]
     };
 }
+macro_rules! gathered_row {
+    ($from:ident, $at:ident, $r:tt, [$($c:tt)*]) => { [$(V::load($from[$r][$c].add($at))),*] };
+}
 macro_rules! store_row {
     ($self:ident, $to:ident, $row:ident, $column:ident, $r:tt, [$($c:tt)*]) => {
         $($self[$r][$c].store($to.add($r * $row + $c * $column));)*
@@ -61,11 +70,16 @@ macro_rules! row_plus {
 }
 macro_rules! square {
     ($n:literal, [$($r:tt)*], $columns:tt) => {
-        impl<V: Vector> Square<V> for [[V; $n]; $n] {
+        impl<V: Vector> Square<V, $n> for [[V; $n]; $n] {
             #[inline(always)]
             unsafe fn load(from: *const f32, row: usize, column: usize) -> Self {
                 // SAFETY: the caller's promise.
                 unsafe { [$(row!(from, row, column, $r, $columns)),*] }
+            }
+            #[inline(always)]
+            unsafe fn gather(from: &[[*const f32; $n]; $n], at: usize) -> Self {
+                // SAFETY: the caller's promise.
+                unsafe { [$(gathered_row!(from, at, $r, $columns)),*] }
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut f32, row: usize, column: usize) {
