@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the event log's format, major.minor.
-pub const LOG_VERSION: &str = "1.1";
+pub const LOG_VERSION: &str = "1.2";
 
 /// Whether the run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,9 @@ pub enum Event {
         classes: Vec<String>,
         /// Seconds since 1970.
         unix_time: u64,
+        /// What the method's own metrics mean, by name; empty before version 1.2.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        meanings: BTreeMap<String, String>,
     },
     /// A stage before the epochs began (loading, fitting an encoder, encoding).
     StageStart {

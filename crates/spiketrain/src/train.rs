@@ -478,12 +478,13 @@ fn run_start(
 ) -> Event {
     let name = options.run_dir.file_name().map(|n| n.to_string_lossy().into_owned());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let card = recipe.method.card();
     Event::RunStart {
         version: LOG_VERSION.into(),
         spiketrain: env!("CARGO_PKG_VERSION").into(),
         run: name.unwrap_or_default(),
         recipe: recipe.to_toml(),
-        method: recipe.method.card().name.into(),
+        method: card.name.into(),
         data: data.name.clone(),
         encoder: recipe.encode.name().into(),
         seed: recipe.seed,
@@ -493,5 +494,6 @@ fn run_start(
         n_test: data.test.images.len(),
         classes: data.classes.clone(),
         unix_time: now.map_or(0, |d| d.as_secs()),
+        meanings: card.metrics.iter().map(|&(n, m)| (n.to_owned(), m.to_owned())).collect(),
     }
 }

@@ -224,6 +224,22 @@ fn bytes(dir: &Path) -> Vec<u8> {
     std::fs::read(dir.join("last.safetensors")).expect("a checkpoint")
 }
 
+/// The card says what each of the method's own metrics means; `_N` stands for a number.
+fn assert_own_metrics_are_named(row: &Row, dir: &Path) {
+    let card = recipe(row).method.card();
+    let log = std::fs::read_to_string(dir.join("events.jsonl")).expect("a log");
+    let events = log.lines().map(|line| serde_json::from_str::<Event>(line).expect("an event"));
+    for event in events {
+        let Event::EpochEnd { metrics, .. } = event else { continue };
+        for name in metrics.keys() {
+            let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+            let numbered = format!("{stem}N");
+            let is_named = card.metrics.iter().any(|m| m.0 == name || m.0 == numbered);
+            assert!(is_named, "{}: the card does not name {name}", row.method);
+        }
+    }
+}
+
 #[test]
 fn every_method_has_a_row() {
     let cards: Vec<&str> = Method::all().iter().map(|c| c.name).collect();
@@ -246,6 +262,7 @@ fn every_method_learns_and_gives_the_same_bytes_on_any_number_of_threads() {
             assert!(bytes(&folder(n)) == first, "{}: {n} threads against one", row.method);
             assert_eq!(summaries[n - 1].test, summaries[0].test, "{}", row.method);
         }
+        assert_own_metrics_are_named(row, &folder(1));
         match row.bound {
             Bound::Accuracy(least) => {
                 let accuracy = summaries[0].test["accuracy"];

@@ -121,7 +121,7 @@ pub(super) fn marks(run: &Run<'_>) -> Vec<(f64, String)> {
 }
 
 /// Names of all metrics of all epochs.
-fn names<'a>(run: &Run<'a>) -> Vec<&'a str> {
+pub(super) fn names<'a>(run: &Run<'a>) -> Vec<&'a str> {
     let tables = run.epochs.iter().flat_map(|e| [e.train, e.valid, e.metrics]);
     let names: BTreeSet<&str> = tables.flat_map(|t| t.keys().map(String::as_str)).collect();
     let mut names: Vec<&str> = names.into_iter().collect();

@@ -63,6 +63,12 @@ const KNOWN: &[Known] = &[
         "Mean squared difference between the output and what it should be; 0 is perfect.",
     ),
     known(
+        "rms",
+        "Root mean squared error",
+        Unit::Plain,
+        "Root of the mean squared difference of each sample, averaged over samples; 0 is perfect.",
+    ),
+    known(
         "mae",
         "Mean absolute error",
         Unit::Plain,

@@ -56,6 +56,7 @@ fn page(run: &Run<'_>) -> Value {
         state => state(run),
         facts => facts(run),
         learning => values(&learning::metric_drawings(run)),
+        only_epoch => only_epoch(run),
         test => measured(run, |_| true),
         confusion => confusion::value(run),
         figures => values(&figures),
@@ -169,17 +170,47 @@ fn measured(run: &Run<'_>, is_wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let mut names: Vec<&str> =
         test.metrics.keys().map(String::as_str).filter(|name| is_wanted(name)).collect();
     metric::sort(&mut names);
-    names
-        .into_iter()
-        .map(|name| {
-            context! {
-                name => name,
-                title => metric::title(name),
-                value => metric::show(name, test.metrics[name]),
-                meaning => metric::meaning(name),
+    names.into_iter().map(|name| row(run, name, metric::title(name), test.metrics[name])).collect()
+}
+
+/// One metric as a table shows it.
+fn row(run: &Run<'_>, name: &str, title: String, value: f64) -> Value {
+    // A name that ends in a number may be explained for all numbers together.
+    let numbered = format!("{}N", name.trim_end_matches(|c: char| c.is_ascii_digit()));
+    let meanings = run.start.meanings;
+    let own = meanings.get(name).or(meanings.get(&numbered)).map_or("", String::as_str);
+    let meaning = Some(metric::meaning(name)).filter(|m| !m.is_empty()).unwrap_or(own);
+    context! {
+        name => name,
+        title => title,
+        value => metric::show(name, value),
+        meaning => sentence(meaning),
+    }
+}
+
+/// With a capital at the beginning and a full stop at the end.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return String::new() };
+    let stop = if text.ends_with('.') { "" } else { "." };
+    // A symbol such as θ stays what it is.
+    format!("{}{}{stop}", first.to_ascii_uppercase(), chars.as_str())
+}
+
+/// What the one epoch of a run measured: a curve of one point says less than a number.
+fn only_epoch(run: &Run<'_>) -> Vec<Value> {
+    let [epoch] = run.epochs.as_slice() else { return Vec::new() };
+    let mut rows = Vec::new();
+    for name in learning::names(run) {
+        for (table, of) in
+            [(epoch.train, ", training"), (epoch.valid, ", validation"), (epoch.metrics, "")]
+        {
+            if let Some(&value) = table.get(name) {
+                rows.push(row(run, name, metric::title(name) + of, value));
             }
-        })
-        .collect()
+        }
+    }
+    rows
 }
 
 /// Stages, then training, each with its share of the time.

@@ -45,6 +45,7 @@ pub(super) struct Start<'a> {
     pub(super) n_test: usize,
     pub(super) classes: &'a [String],
     pub(super) unix_time: u64,
+    pub(super) meanings: &'a BTreeMap<String, String>,
 }
 
 /// A stage before the epochs.
@@ -187,6 +188,7 @@ impl<'a> Start<'a> {
             n_test,
             classes,
             unix_time,
+            meanings,
         }) = event
         else {
             return Err(Error::checkpoint("the event log does not begin with a run_start event"));
@@ -206,6 +208,7 @@ impl<'a> Start<'a> {
             n_test: *n_test,
             classes,
             unix_time: *unix_time,
+            meanings,
         })
     }
 }

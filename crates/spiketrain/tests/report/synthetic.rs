@@ -59,6 +59,7 @@ pub(crate) fn run_start(classes: &[&str]) -> Event {
         n_test: 10_000,
         classes: classes.iter().map(|c| (*c).to_owned()).collect(),
         unix_time: 1_764_000_000,
+        meanings: [("mean_output_time".to_owned(), "when outputs fire".to_owned())].into(),
     }
 }
 
