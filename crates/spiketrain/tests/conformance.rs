@@ -69,6 +69,32 @@ const ROWS: &[Row] = &[
         bound: Bound::Mse(0.016),
     },
     Row {
+        method: "ltmd",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.ltmd]
+        hidden = 64
+        virtual_batch = 16
+        noise_study = true
+        [method.ltmd.network.densenet]
+        initial = 8
+        growth = 4
+        blocks = [1, 1]
+        [method.ltmd.input]
+        mean = [0.1307]
+        deviation = [0.3081]
+        augment = [{ crop = { padding = 1 } }]
+        [train]
+        epochs = 6
+        batch_size = 32
+        [validation]
+        folds = 5
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
         method: "s2stdp",
         recipe: "
         [data.mnist-mini]

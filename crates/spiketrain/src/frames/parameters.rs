@@ -120,6 +120,13 @@ impl Gradients {
         sum.sqrt()
     }
 
+    /// Adds `factor` times other gradients.
+    pub fn add_scaled(&mut self, other: &Gradients, factor: f32) {
+        for (own, other) in self.list.iter_mut().zip(&other.list) {
+            own.iter_mut().zip(other).for_each(|(own, other)| *own += factor * other);
+        }
+    }
+
     /// Multiplies everything by `factor`.
     pub fn scale(&mut self, factor: f32) {
         self.list.iter_mut().flatten().for_each(|g| *g *= factor);

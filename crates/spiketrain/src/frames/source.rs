@@ -101,6 +101,11 @@ impl Source {
         self.signal(batch, None)
     }
 
+    /// What values are multiplied by after the mean was taken away, one for each channel.
+    pub fn scale(&self) -> &[f32] {
+        &self.scale
+    }
+
     fn signal(&self, batch: &Batch<'_>, ctx: Option<&Ctx>) -> Result<Signal> {
         let (shape, len) = (self.shape, self.shape.len());
         match batch.inputs {

@@ -15,7 +15,7 @@ use crate::state::State;
 use serde::{Deserialize, Serialize};
 
 /// Samples that are predicted together.
-const PREDICTED_TOGETHER: usize = 50;
+pub const PREDICTED_TOGETHER: usize = 50;
 
 /// Which parameters weight decay applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

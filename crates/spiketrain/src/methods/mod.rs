@@ -2,6 +2,7 @@
 
 pub mod bptt;
 pub mod event_stdp;
+pub mod ltmd;
 pub mod s2stdp;
 pub mod sleep_stdp;
 pub mod sleep_surrogate;
@@ -22,6 +23,8 @@ pub enum Method {
     Bptt(bptt::Params),
     /// Representation learning by event-based STDP.
     EventStdp(event_stdp::Params),
+    /// Learnable thresholding neurons and moderate dropout.
+    Ltmd(ltmd::Params),
     /// Supervised STDP with neuronal competition groups.
     S2stdp(s2stdp::Params),
     /// Temporal effective batch normalisation.
@@ -42,6 +45,7 @@ impl Method {
         &[
             &bptt::CARD,
             &event_stdp::CARD,
+            &ltmd::CARD,
             &s2stdp::CARD,
             &stidi_bp::CARD,
             &tebn::CARD,
@@ -56,6 +60,7 @@ impl Method {
         match self {
             Method::Bptt(_) => &bptt::CARD,
             Method::EventStdp(_) => &event_stdp::CARD,
+            Method::Ltmd(_) => &ltmd::CARD,
             Method::S2stdp(_) => &s2stdp::CARD,
             Method::Tebn(_) => &tebn::CARD,
             Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
@@ -70,6 +75,7 @@ impl Method {
         match self {
             Method::Bptt(p) => p.check(),
             Method::EventStdp(p) => p.check(),
+            Method::Ltmd(p) => p.check(),
             Method::S2stdp(p) => p.check(),
             Method::Tebn(p) => p.check(),
             Method::TemporalAutoencoder(p) => p.check(),
@@ -88,6 +94,7 @@ impl Method {
         Ok(match self {
             Method::Bptt(p) => Box::new(bptt::Bptt::new(p, task)?),
             Method::EventStdp(p) => Box::new(event_stdp::EventStdp::new(p, task)?),
+            Method::Ltmd(p) => Box::new(ltmd::Ltmd::new(p, task)?),
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
             Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,

@@ -9,6 +9,7 @@
 mod bptt;
 mod csnn;
 mod frames;
+mod ltmd;
 mod s2stdp;
 mod softhebb;
 mod stidi_bp;
@@ -35,6 +36,7 @@ const KINDS: &[&[Kind]] = &[
     &temporal_autoencoder::KINDS,
     &bptt::KINDS,
     &tebn::KINDS,
+    &ltmd::KINDS,
 ];
 
 /// One file: tensors and text entries.

@@ -107,11 +107,13 @@ pub struct Dense {
     pub growth: usize,
     /// Dense layers in each block.
     pub blocks: Vec<usize>,
+    /// Maps of the 1×1 convolution in a dense layer, as a multiple of the growth.
+    pub bottleneck: usize,
 }
 
 impl Default for Dense {
     fn default() -> Self {
-        Self { initial: 256, growth: 32, blocks: vec![12, 12, 24] }
+        Self { initial: 256, growth: 32, blocks: vec![12, 12, 24], bottleneck: 4 }
     }
 }
 
@@ -220,7 +222,8 @@ fn stages(kind: Block, mut from: usize, stages: &[(usize, usize, usize)]) -> Vec
 
 const STAGES_34: [(usize, usize, usize); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];
 
-/// The spiking DenseNet up to its mean over the image: `initial + Σ` maps.
+/// The spiking DenseNet up to its mean over the image. In transitions the neurons stand before the
+/// normalisation, as in the authors' program.
 pub fn dense_features(dense: &Dense) -> Vec<LayerSpec> {
     let mut channels = dense.initial;
     let mut layers: Vec<LayerSpec> = unit(channels, 3, 1, false).into();
@@ -228,15 +231,17 @@ pub fn dense_features(dense: &Dense) -> Vec<LayerSpec> {
     for (i, &n_layers) in dense.blocks.iter().enumerate() {
         for _ in 0..n_layers {
             let mut body = vec![LayerSpec::Norm, LayerSpec::Neuron];
-            body.push(conv(4 * dense.growth, 1, 1, false));
+            body.push(conv(dense.bottleneck * dense.growth, 1, 1, false));
             body.extend([LayerSpec::Norm, LayerSpec::Neuron, conv(dense.growth, 3, 1, false)]);
             layers.push(LayerSpec::Concat { body });
             channels += dense.growth;
         }
-        layers.extend([LayerSpec::Norm, LayerSpec::Neuron]);
         if i + 1 < dense.blocks.len() {
             channels /= 2;
+            layers.extend([LayerSpec::Neuron, LayerSpec::Norm]);
             layers.extend([conv(channels, 1, 1, false), average(2, 2)]);
+        } else {
+            layers.extend([LayerSpec::Norm, LayerSpec::Neuron]);
         }
     }
     layers.push(LayerSpec::GlobalAverage);
@@ -358,6 +363,7 @@ impl Network {
             Network::Densenet(d) => {
                 c.count("densenet.initial", d.initial, 1, 4096);
                 c.count("densenet.growth", d.growth, 1, 1024);
+                c.count("densenet.bottleneck", d.bottleneck, 1, 64);
                 c.count("densenet.blocks", d.blocks.len(), 1, 8);
                 for &n in &d.blocks {
                     c.count("densenet.blocks", n, 1, 128);
@@ -441,7 +447,7 @@ mod tests {
         net(&Network::SmallConv(Small::default()), tebn, Shape::new(1, 28, 28), 10);
         net(&Network::Resnet19Tebn(Vgg9::default()), tebn, cifar, 10);
         net(&Network::SevenLayer(Plain::default()), tebn, Shape::new(2, 48, 48), 10);
-        let small = Dense { initial: 64, growth: 32, blocks: vec![4, 4] };
+        let small = Dense { initial: 64, growth: 32, blocks: vec![4, 4], bottleneck: 4 };
         net(&Network::Densenet(small), tebn, Shape::new(1, 28, 28), 10);
     }
 }
