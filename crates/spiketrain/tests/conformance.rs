@@ -78,16 +78,17 @@ const ROWS: &[Row] = &[
         hidden = 64
         virtual_batch = 16
         noise_study = true
-        [method.ltmd.network.densenet]
-        initial = 8
-        growth = 4
-        blocks = [1, 1]
+        [method.ltmd.network.custom]
+        layers = [
+            { conv = { channels = 8, stride = 2 } }, 'norm', 'neuron',
+            { conv = { channels = 16, stride = 2 } }, 'norm', 'neuron',
+        ]
         [method.ltmd.input]
         mean = [0.1307]
         deviation = [0.3081]
         augment = [{ crop = { padding = 1 } }]
         [train]
-        epochs = 6
+        epochs = 12
         batch_size = 32
         [validation]
         folds = 5
