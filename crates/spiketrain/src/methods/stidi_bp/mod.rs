@@ -43,7 +43,9 @@ pub use params::{Displacement, ErrorScale, Init, Latency, Params, PerLayer, Targ
 
 use crate::error::{Error, Result};
 use crate::event::Figure;
-use crate::learner::{Batch, Card, Ctx, EpochReport, Learner, Prediction, StepReport, Task};
+use crate::learner::{
+    Batch, Card, Ctx, EpochReport, Learner, Measure, Prediction, StepReport, Task,
+};
 use crate::seed::Stream;
 use crate::simd::{LANES, Line};
 use crate::spikes::{Events, Notation, Shape};
@@ -69,6 +71,11 @@ pub const CARD: Card = Card {
     metrics: &[
         ("learned_from", "share of the epoch's samples whose margin did not hold"),
         ("weight_scale_N", "mean absolute weight of layer N over its threshold"),
+        (
+            "tie_generous_accuracy",
+            "share of the samples whose class is among the earliest outputs, as the programs of \
+             S4NN and BS4NN count; where all are silent, the decision counts",
+        ),
     ],
     departures: &[
         "the papers' kernel is known to be piecewise linear, not its shape: rise and plateau, or a \
@@ -416,9 +423,20 @@ impl StidiBp {
         });
     }
 
-    fn prediction(&self, events: Events<'_>, sample: &mut Sample) -> Prediction {
+    fn prediction(
+        &self,
+        events: Events<'_>,
+        label: Option<u16>,
+        sample: &mut Sample,
+    ) -> Prediction {
         self.forward(events, Shift::default(), sample);
         let n_steps = f32::from(self.params.n_steps);
+        let generous = label.map(|label| {
+            let (label, first) = (usize::from(label), sample.outputs[sample.decision]);
+            let is_among = first < n_steps && sample.outputs.get(label) == Some(&first);
+            let sum = f64::from(u8::from(is_among || label == sample.decision));
+            Measure { name: "tie_generous_accuracy", sum, count: 1 }
+        });
         let decision = sample.outputs[sample.decision];
         let before =
             |times: &[f32]| times.iter().filter(|&&t| t <= decision && t < n_steps).count();
@@ -439,6 +457,7 @@ impl StidiBp {
             n_spikes: (inputs + before(&sample.outputs)) as u64,
             n_synops: self.layers.iter().zip(&sample.traces).map(synops).sum::<usize>() as u64,
             decision_time: Some(decision / n_steps),
+            measures: generous.into_iter().collect(),
             ..Prediction::default()
         }
     }
@@ -501,8 +520,9 @@ impl Learner for StidiBp {
 
     fn predict(&self, batch: &Batch<'_>) -> Result<Vec<Prediction>> {
         let times = batch.inputs.as_times();
-        let predict =
-            |sample: &mut Sample, &row: &usize| self.prediction(times.sample(row), sample);
+        let predict = |sample: &mut Sample, &row: &usize| {
+            self.prediction(times.sample(row), batch.labels.get(row).copied(), sample)
+        };
         Ok(batch.rows.par_iter().map_init(Sample::default, predict).collect())
     }
 

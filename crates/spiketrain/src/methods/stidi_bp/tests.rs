@@ -50,6 +50,85 @@ fn scaling_weights_and_threshold_changes_no_time_and_binary_sees_signs_only() {
 }
 
 #[test]
+fn a_later_input_gives_later_spikes() {
+    let params = Params { n_steps: 256, rise: 32, ..small() };
+    let learner = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+    let mut n_spikes = 0;
+    for s in 0..20 {
+        // Times of a third of the window at most, so that nothing leaves it.
+        let mut stream = Seed(7).stream("early", s);
+        let early: Vec<f32> = (0..30).map(|_| (stream.uniform() * 85.0).floor()).collect();
+        let run = |delay: f32| {
+            let mut times = Times::new(Shape::flat(30)).unwrap();
+            let dense: Vec<f32> = early.iter().map(|t| (t + delay) / 255.0).collect();
+            times.push_dense(&dense, 1.0);
+            let mut sample = Sample::default();
+            learner.forward(times.sample(0), Shift::default(), &mut sample);
+            let hidden = sample.traces[0].times[..12].iter();
+            hidden.chain(&sample.outputs).copied().collect::<Vec<f32>>()
+        };
+        for (now, later) in run(0.0).into_iter().zip(run(40.0)) {
+            if now < 216.0 {
+                assert_eq!(later, now + 40.0);
+                n_spikes += 1;
+            }
+        }
+    }
+    assert!(n_spikes > 100, "{n_spikes}");
+}
+
+/// Two inputs, early or late, and one that is always early; classes "same" and "different".
+#[test]
+fn exclusive_or_is_learned() {
+    let mut times = Times::new(Shape::flat(3)).unwrap();
+    for (a, b) in [(0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5)] {
+        times.push_dense(&[a, b, 0.0], 1.0);
+    }
+    let params = Params {
+        hidden: "4".into(),
+        threshold: PerLayer::All(1.0),
+        init: PerLayer::All(Init::Scaled([4.0, 4.0])),
+        learning_rate: PerLayer::All(0.1),
+        l2: 0.0,
+        margin: 8,
+        error_scale: ErrorScale::Output,
+        ..Params::default()
+    };
+    let is_learned = |seed| {
+        let task = Task { n_classes: 2, seed: Seed(seed), ..task(Shape::flat(3)) };
+        let mut learner = StidiBp::new(&params, &task).unwrap();
+        for round in 0..8000 {
+            let s = round % 4;
+            learner.learn(&[(times.sample(s), usize::from(s == 1 || s == 2))], 1.0).unwrap();
+        }
+        let mut sample = Sample::default();
+        (0..4).all(|s| {
+            learner.forward(times.sample(s), Shift::default(), &mut sample);
+            sample.decision == usize::from(s == 1 || s == 2)
+        })
+    };
+    // Four hidden neurons do not find the way from everywhere.
+    let n_learned = (0..20).filter(|&seed| is_learned(seed)).count();
+    assert!(n_learned >= 10, "{n_learned} of 20");
+}
+
+#[test]
+fn a_class_among_the_earliest_counts_generously() {
+    let learner = StidiBp::new(&small(), &task(Shape::flat(30))).unwrap();
+    let times = samples(30, 20);
+    let mut sample = Sample::default();
+    for (s, label) in (0..20).flat_map(|s| (0..4).map(move |label| (s, label))) {
+        let prediction = learner.prediction(times.sample(s), Some(label), &mut sample);
+        let label = usize::from(label);
+        let earliest = sample.outputs.iter().copied().fold(64.0, f32::min);
+        let expected =
+            label == sample.decision || (earliest < 64.0 && sample.outputs[label] == earliest);
+        assert_eq!(prediction.measures[0].sum == 1.0, expected);
+    }
+    assert!(learner.prediction(times.sample(0), None, &mut sample).measures.is_empty());
+}
+
+#[test]
 fn a_margin_that_holds_changes_nothing() {
     let times = samples(30, 200);
     let mut learner = StidiBp::new(&Params { l2: 0.0, ..small() }, &task(Shape::flat(30))).unwrap();
