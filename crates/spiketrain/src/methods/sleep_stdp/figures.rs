@@ -9,6 +9,18 @@ use crate::learner::Batch;
 const N_PANELS: usize = 2;
 /// Columns of the picture of weights over time at most.
 const MAX_COLUMNS: usize = 240;
+/// Width of that picture, about, pixels.
+const PICTURE_WIDTH: usize = 960;
+/// Height of a bin in it, pixels.
+const BIN_HEIGHT: usize = 6;
+/// Height of the bar that marks sleep, with the gap above it, pixels.
+const BAR_HEIGHT: usize = 14;
+/// Bins from one line to the next.
+const BINS_PER_DECADE: usize = 10;
+/// Colours of waking and sleeping columns and of the lines.
+const AWAKE: [u8; 3] = [30, 30, 30];
+const ASLEEP: [u8; 3] = [40, 90, 200];
+const GRID: [u8; 3] = [205, 205, 205];
 
 pub(super) fn figures(learner: &SleepStdp, probe: &Batch<'_>) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -55,38 +67,51 @@ fn growth(learner: &SleepStdp) -> Figure {
     }
 }
 
-/// Histograms of the excitatory weights, a column each; columns after sleep are blue.
+/// Histograms of the excitatory weights, a column each; columns after sleep are blue and marked by
+/// a bar below.
 fn weights_over_time(learner: &SleepStdp) -> Figure {
     let h = &learner.history;
     let stride = h.len().div_ceil(MAX_COLUMNS);
     // An odd stride keeps both waking and sleeping columns.
     let stride = if stride > 1 { stride | 1 } else { 1 };
     let columns: Vec<usize> = (0..h.len()).step_by(stride).collect();
-    let (width, height) = (columns.len() * 2, N_BINS * 2);
-    let mut image = vec![0u8; width * height * 3];
-    for (c, &i) in columns.iter().enumerate() {
-        let counts = &h.counts[i * N_BINS..(i + 1) * N_BINS];
-        let most = counts.iter().copied().max().unwrap_or(0).max(1);
-        for (bin, &n) in counts.iter().enumerate() {
-            // The square root shows rare weights beside the common ones.
-            let ink = libm::sqrt(f64::from(n) / f64::from(most));
-            let full = if h.asleep[i] { [40.0, 90.0, 200.0] } else { [30.0, 30.0, 30.0] };
-            let colour = full.map(|x| (255.0 - (255.0 - x) * ink) as u8);
-            let row = 2 * (N_BINS - 1 - bin);
-            for (y, x) in [(row, 2 * c), (row, 2 * c + 1), (row + 1, 2 * c), (row + 1, 2 * c + 1)] {
+    let column_width = (PICTURE_WIDTH / columns.len()).max(1);
+    let (width, height) = (columns.len() * column_width, N_BINS * BIN_HEIGHT + BAR_HEIGHT);
+    let mut image = vec![255u8; width * height * 3];
+    let mut fill = |rows: std::ops::Range<usize>, c: usize, colour: [u8; 3]| {
+        for y in rows {
+            for x in c * column_width..(c + 1) * column_width {
                 image[(y * width + x) * 3..][..3].copy_from_slice(&colour);
             }
         }
+    };
+    for (c, &i) in columns.iter().enumerate() {
+        let counts = &h.counts[i * N_BINS..(i + 1) * N_BINS];
+        let most = counts.iter().copied().max().unwrap_or(0).max(1);
+        let full = if h.asleep[i] { ASLEEP } else { AWAKE };
+        for (bin, &n) in counts.iter().enumerate() {
+            // The square root shows rare weights beside the common ones.
+            let ink = libm::sqrt(f64::from(n) / f64::from(most));
+            let shade = |x: u8| (255.0 - (255.0 - f64::from(x)) * ink) as u8;
+            let bottom = (N_BINS - bin) * BIN_HEIGHT;
+            fill(bottom - BIN_HEIGHT..bottom, c, full.map(shade));
+            if bin % BINS_PER_DECADE == 0 && n == 0 {
+                fill(bottom - 1..bottom, c, GRID);
+            }
+        }
+        if h.asleep[i] {
+            fill(height - BAR_HEIGHT + 4..height, c, ASLEEP);
+        }
     }
-    let top = libm::pow(10.0, LOG_FROM + N_BINS as f64 / 10.0);
+    let bottom = libm::pow(10.0, LOG_FROM);
+    let top = libm::pow(10.0, LOG_FROM + N_BINS as f64 / BINS_PER_DECADE as f64);
     Figure::Images {
         title: "Weights over time".into(),
         caption: format!(
-            "Distribution of the excitatory weights, from {:.3} at the bottom to {top:.0} at the \
-             top, ten bins a decade. Time runs to the right, a column for every interval: black \
-             before, blue after an episode of sleep. Darker is more, as a share of the column's \
-             fullest bin.",
-            libm::pow(10.0, LOG_FROM)
+            "Distribution of the excitatory weights, from {bottom:.3} at the bottom to {top:.0} at \
+             the top; grey lines mark the powers of ten between. Time runs to the right, two \
+             columns for every interval: black before, blue after an episode of sleep, which the \
+             bar below marks too. Darker is more, as a share of the column's fullest bin."
         ),
         height,
         width,
