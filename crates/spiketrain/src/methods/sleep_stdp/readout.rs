@@ -1,7 +1,7 @@
 //! The readout: standardise, keep the principal components that hold 95 % of the variance, whiten
 //! them, and separate the classes by multinomial logistic regression.
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::{DMatrix, Dyn, SymmetricEigen};
 
 /// Share of the variance that the components must exceed.
 const VARIANCE: f64 = 0.95;
@@ -11,6 +11,8 @@ const TOLERANCE: f64 = 1e-5;
 const MAX_STEPS: usize = 1000;
 /// Pairs of steps and gradient changes that the quasi-Newton method remembers.
 const MEMORY: usize = 10;
+/// Sweeps of Jacobi rotations at most; a handful is enough.
+const JACOBI_SWEEPS: usize = 50;
 
 /// Rows of features with their classes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,7 +124,7 @@ impl Components {
         });
         let mut out = Self { mean, scale, directions: Vec::new(), std: Vec::new() };
         let standard = DMatrix::from_row_slice(n, n_features, &out.standardise(features));
-        let eigen = SymmetricEigen::new(standard.tr_mul(&standard));
+        let eigen = eigen(standard.tr_mul(&standard));
         let total: f64 = eigen.eigenvalues.iter().map(|v| v.max(0.0)).sum();
         if total <= 1e-9 {
             return None;
@@ -156,6 +158,53 @@ impl Components {
         };
         rows.flat_map(|row| (0..self.std.len()).map(move |c| score(row, c))).collect()
     }
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix. The library's QR iteration divides 0 by 0 on
+/// some matrices; these go to the slower method of Jacobi, which cannot.
+fn eigen(matrix: DMatrix<f64>) -> SymmetricEigen<f64, Dyn> {
+    let eigen = SymmetricEigen::new(matrix.clone());
+    let mut values = eigen.eigenvalues.iter().chain(eigen.eigenvectors.iter());
+    if values.all(|x| x.is_finite()) { eigen } else { jacobi(matrix) }
+}
+
+/// Cyclic Jacobi rotations until nothing is left beside the diagonal (G. H. Golub, C. F. Van Loan,
+/// "Matrix Computations", 4th edition, 2013, section 8.5).
+fn jacobi(mut a: DMatrix<f64>) -> SymmetricEigen<f64, Dyn> {
+    let n = a.nrows();
+    let mut vectors = DMatrix::identity(n, n);
+    let rotate = |m: &mut DMatrix<f64>, p: usize, q: usize, cos: f64, sin: f64| {
+        for i in 0..n {
+            let (x, y) = (m[(i, p)], m[(i, q)]);
+            (m[(i, p)], m[(i, q)]) = (cos * x - sin * y, sin * x + cos * y);
+        }
+    };
+    let negligible = 1e-15 * a.diagonal().iter().fold(0.0, |most: f64, d| most.max(d.abs()));
+    for _ in 0..JACOBI_SWEEPS {
+        let mut is_diagonal = true;
+        for q in 1..n {
+            for p in 0..q {
+                if a[(p, q)].abs() <= negligible {
+                    continue;
+                }
+                is_diagonal = false;
+                let ratio = (a[(q, q)] - a[(p, p)]) / (2.0 * a[(p, q)]);
+                let tan = 1.0f64.copysign(ratio) / (ratio.abs() + libm::sqrt(1.0 + ratio * ratio));
+                let cos = 1.0 / libm::sqrt(1.0 + tan * tan);
+                let sin = tan * cos;
+                rotate(&mut a, p, q, cos, sin);
+                for j in 0..n {
+                    let (x, y) = (a[(p, j)], a[(q, j)]);
+                    (a[(p, j)], a[(q, j)]) = (cos * x - sin * y, sin * x + cos * y);
+                }
+                rotate(&mut vectors, p, q, cos, sin);
+            }
+        }
+        if is_diagonal {
+            break;
+        }
+    }
+    SymmetricEigen { eigenvalues: a.diagonal(), eigenvectors: vectors }
 }
 
 /// Class separation φ, between-class over within-class variance in the space of the principal
@@ -321,6 +370,26 @@ mod tests {
             samples.labels.push(class as u16);
         }
         samples
+    }
+
+    #[test]
+    fn the_method_of_jacobi_finds_eigenvalues_and_vectors() {
+        let mut stream = Seed(3).stream("matrix", 0);
+        let x = DMatrix::from_fn(30, 12, |_, j| if j == 4 { 0.0 } else { stream.normal(0.0, 1.0) });
+        let matrix = x.tr_mul(&x);
+        let found = jacobi(matrix.clone());
+        let diagonal = DMatrix::from_diagonal(&found.eigenvalues);
+        let back = &found.eigenvectors * diagonal * found.eigenvectors.transpose();
+        assert!((back - &matrix).amax() < 1e-11);
+        let one = found.eigenvectors.tr_mul(&found.eigenvectors);
+        assert!((one - DMatrix::identity(12, 12)).amax() < 1e-12);
+        let sorted = |e: &SymmetricEigen<f64, Dyn>| {
+            let mut values = e.eigenvalues.as_slice().to_vec();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let pairs = sorted(&found).into_iter().zip(sorted(&SymmetricEigen::new(matrix)));
+        pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-11, "{a} against {b}"));
     }
 
     #[test]
