@@ -96,6 +96,56 @@ const ROWS: &[Row] = &[
         bound: Bound::Accuracy(0.6),
     },
     Row {
+        method: "rate-bp",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.rate-bp.network.custom]
+        layers = [
+            { conv = { channels = 8, stride = 2 } }, 'norm', 'neuron',
+            { add = { body = [{ conv = { channels = 8 } }, 'norm'] } }, 'neuron',
+            { average-pool = { size = 2 } },
+            { dropout = { rate = 0.1 } },
+            { linear = { features = 10 } },
+        ]
+        [method.rate-bp.optimizer.sgd]
+        learning_rate = 0.1
+        momentum = 0.9
+        [method.rate-bp.input]
+        augment = [{ crop = { padding = 1 } }]
+        [train]
+        epochs = 4
+        batch_size = 32
+        [validation]
+        folds = 5
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
+        method: "rate-bp",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.rate-bp]
+        mode = 'single-step'
+        grad_scale = '1'
+        avg_mean = true
+        avg_recip = true
+        [method.rate-bp.network.custom]
+        layers = [
+            { conv = { channels = 8, stride = 2 } }, 'norm', 'neuron',
+            { conv = { channels = 16, stride = 2 } }, 'norm', 'neuron',
+            { linear = { features = 10 } },
+        ]
+        [train]
+        epochs = 4
+        batch_size = 32
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
         method: "s2stdp",
         recipe: "
         [data.mnist-mini]

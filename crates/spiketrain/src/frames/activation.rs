@@ -5,6 +5,8 @@
 //! stay in the cache; the gradient with respect to the spikes is turned into the one with respect
 //! to the input in its own memory.
 
+mod rows;
+
 use super::kernel::Spikes;
 use super::neuron::{Lif, Threshold};
 use super::norm::{Affine, Moments, Norm, PerStep};
@@ -13,6 +15,8 @@ use super::shards;
 use super::signal::{Data, Gradient, Signal};
 use crate::simd::{Simd, dispatch};
 use crate::spikes::Shape;
+use rows::Tiles;
+pub(crate) use rows::{AffineTiles, Images, Shard};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,12 +34,13 @@ pub struct Activation {
 pub struct Record {
     input: Arc<Signal>,
     affine: Option<Affine>,
+    derivative: Option<Vec<f32>>,
 }
 
 impl Record {
     /// Bytes it takes.
     pub fn n_bytes(&self) -> usize {
-        self.input.n_bytes()
+        self.input.n_bytes() + 4 * self.derivative.as_ref().map_or(0, Vec::len)
     }
 
     /// The layer's input.
@@ -46,62 +51,6 @@ impl Record {
     /// The layer's input, once the record has served.
     pub fn into_input(self) -> Arc<Signal> {
         self.input
-    }
-}
-
-/// Factors per step, written out along one row `[column, channel]` of an image.
-struct Tiles {
-    n_steps: usize,
-    row: usize,
-    values: Vec<f32>,
-}
-
-impl Tiles {
-    fn new(of: &PerStep, shape: Shape) -> Self {
-        let row = shape.width * shape.channels;
-        let mut values = Vec::with_capacity(of.n_steps * row);
-        for step in of.values.chunks_exact(shape.channels) {
-            for _ in 0..shape.width {
-                values.extend(step.iter().map(|&v| v as f32));
-            }
-        }
-        Self { n_steps: of.n_steps, row, values }
-    }
-
-    fn filled(value: f32, shape: Shape) -> Self {
-        let row = shape.width * shape.channels;
-        Self { n_steps: 1, row, values: vec![value; row] }
-    }
-
-    #[inline(always)]
-    fn at(&self, t: usize) -> &[f32] {
-        &self.values[t % self.n_steps * self.row..][..self.row]
-    }
-}
-
-/// The affine map as the loops read it.
-struct AffineTiles {
-    scale: Tiles,
-    shift: Tiles,
-}
-
-impl AffineTiles {
-    fn new(affine: Option<&Affine>, shape: Shape) -> Self {
-        match affine {
-            Some(a) => {
-                Self { scale: Tiles::new(&a.scale(), shape), shift: Tiles::new(&a.shift(), shape) }
-            }
-            None => Self { scale: Tiles::filled(1.0, shape), shift: Tiles::filled(0.0, shape) },
-        }
-    }
-
-    /// `x = scale·y + shift`.
-    #[inline(always)]
-    fn apply(&self, t: usize, y: &[f32], x: &mut [f32]) {
-        let (scale, shift) = (self.scale.at(t), self.shift.at(t));
-        for (((x, &y), &a), &b) in x.iter_mut().zip(y).zip(scale).zip(shift) {
-            *x = a * y + b;
-        }
     }
 }
 
@@ -183,55 +132,6 @@ fn fold(row: &[f32], of_channel: &mut [f64]) {
     }
 }
 
-/// The input of a pass, and where its images are.
-#[derive(Clone, Copy)]
-struct Images<'a> {
-    values: &'a [f32],
-    is_steady: bool,
-    n_samples: usize,
-    n_steps: usize,
-    shape: Shape,
-}
-
-impl<'a> Images<'a> {
-    fn new(input: &'a Signal) -> Self {
-        let Signal { shape, n_steps, n_samples, .. } = *input;
-        let (values, is_steady) = (input.values(), input.is_steady());
-        Self { values, is_steady, n_samples, n_steps, shape }
-    }
-
-    /// Sample `n` at step `t`; steady values have one step.
-    #[inline(always)]
-    fn at(&self, t: usize, n: usize) -> &'a [f32] {
-        let image = if self.is_steady { n } else { t * self.n_samples + n };
-        &self.values[image * self.shape.len()..][..self.shape.len()]
-    }
-
-    /// Values of one row.
-    #[inline(always)]
-    fn row(&self) -> usize {
-        self.shape.width * self.shape.channels
-    }
-
-    /// Shards of samples: the first of each, and the steps of each sample of `values`, which has
-    /// `item` of them an image.
-    fn shards<'v, T>(&self, values: &'v mut [T], item: usize) -> Vec<Shard<'v, T>> {
-        let mut samples = shards::by_sample(values, self.n_samples, item).into_iter();
-        let ranges = shards::of_images(self.n_samples).into_iter();
-        let shard = |r: Range<usize>| Shard {
-            first: r.start,
-            samples: samples.by_ref().take(r.len()).collect(),
-        };
-        ranges.map(shard).collect()
-    }
-}
-
-/// Samples that follow one another, each a list of its steps.
-struct Shard<'v, T> {
-    first: usize,
-    samples: Vec<Vec<&'v mut [T]>>,
-}
-
 impl Activation {
     /// The affine map for a batch in training, with the moments its statistics come from.
     pub fn of_batch(&self, parameters: &Parameters, input: &Signal) -> Option<(Affine, Moments)> {
@@ -260,7 +160,20 @@ impl Activation {
 
     /// What the backward pass needs of a forward pass.
     pub fn record(input: Arc<Signal>, affine: Option<Affine>) -> Record {
-        Record { input, affine }
+        Record { input, affine, derivative: None }
+    }
+
+    /// The record of a pass of one step whose neurons have a known derivative of the output with
+    /// respect to the normalised value, `[sample, row, column, channel]`: the backward pass
+    /// multiplies by it. Without a normalisation `input` says the sizes and its values are not
+    /// read.
+    pub fn record_of(
+        input: Arc<Signal>,
+        affine: Option<Affine>,
+        derivative: Option<Vec<f32>>,
+    ) -> Record {
+        assert!(derivative.is_none() || input.n_steps == 1, "a derivative is that of one step");
+        Record { input, affine, derivative }
     }
 
     /// Backward pass: from the gradient with respect to the output of every step to the one with
@@ -296,9 +209,14 @@ impl Activation {
         mut d: Gradient,
         gradients: &mut Gradients,
     ) -> (Gradient, Option<ToInput>) {
-        let Record { input, affine } = record;
+        let Record { input, affine, derivative } = record;
         let (shape, n_steps) = (input.shape, input.n_steps);
-        let sums = self.to_normalised(parameters, input, affine.as_ref(), &mut d);
+        let neurons = match (derivative, &self.neuron) {
+            (Some(derivative), _) => Neurons::Derivative(derivative),
+            (None, Some(neuron)) => Neurons::Recursion(neuron, neuron.threshold(parameters)),
+            (None, None) => Neurons::Absent,
+        };
+        let sums = to_normalised(neurons, input, affine.as_ref(), &mut d);
         if let (Some(Lif { threshold: Threshold::Learned(id), .. }), Some(neuron)) =
             (self.neuron, &self.neuron)
         {
@@ -308,36 +226,46 @@ impl Activation {
         let rest = self.norm.as_ref().zip(affine.as_ref()).map(|(norm, affine)| {
             let [d, d_centred] = [sums.d, sums.d_centred].map(|values| PerStep { n_steps, values });
             let c = norm.backward(parameters, affine, &d, &d_centred, gradients);
-            let of = [&c.d_out, &c.centred, &c.constant, &affine.mean];
+            let of = [&c.d_out, &c.centred, &c.constant, &affine.centre];
             ToInput { tiles: of.map(|p| Tiles::new(p, shape)) }
         });
         (d, rest)
     }
+}
 
-    /// Turns dL/ds into dL/dx, x the normalised value, in place, and sums it up.
-    fn to_normalised(
-        &self,
-        parameters: &Parameters,
-        input: &Signal,
-        affine: Option<&Affine>,
-        d: &mut [f32],
-    ) -> Sums {
-        let (images, simd) = (Images::new(input), Simd::best());
-        let tiles = AffineTiles::new(affine, input.shape);
-        let mean = affine.map(|a| Tiles::new(&a.mean, input.shape));
-        let neuron = self.neuron.as_ref().map(|n| (n, n.threshold(parameters)));
-        let jobs = images.shards(d, input.shape.len());
-        let parts =
-            shards::map(jobs, |_, shard| back(simd, images, &tiles, mean.as_ref(), neuron, shard));
-        let mut total = Sums::new(input.n_steps, input.shape.channels);
-        parts.iter().for_each(|part| total.add(part));
-        total
-    }
+/// What stands between the normalised value and the output.
+#[derive(Clone, Copy)]
+enum Neurons<'a> {
+    /// Nothing.
+    Absent,
+    /// Neurons and their threshold.
+    Recursion(&'a Lif, f32),
+    /// A known derivative, one step.
+    Derivative(&'a [f32]),
+}
+
+/// Turns the gradient with respect to the output into dL/dx, x the normalised value, in place, and
+/// sums it up.
+fn to_normalised(
+    neurons: Neurons<'_>,
+    input: &Signal,
+    affine: Option<&Affine>,
+    d: &mut [f32],
+) -> Sums {
+    let (images, simd) = (Images::new(input), Simd::best());
+    let tiles = AffineTiles::new(affine, input.shape);
+    let mean = affine.map(|a| Tiles::new(&a.mean, input.shape));
+    let jobs = images.shards(d, input.shape.len());
+    let parts =
+        shards::map(jobs, |_, shard| back(simd, images, &tiles, mean.as_ref(), neurons, shard));
+    let mut total = Sums::new(input.n_steps, input.shape.channels);
+    parts.iter().for_each(|part| total.add(part));
+    total
 }
 
 dispatch! {
-    /// [`Activation::to_normalised`] for some samples.
-    fn back(images: Images<'_>, tiles: &AffineTiles, mean: Option<&Tiles>, neuron: Option<(&Lif, f32)>, shard: Shard<'_, f32>) -> Sums = back_body;
+    /// [`to_normalised`] for some samples.
+    fn back(images: Images<'_>, tiles: &AffineTiles, mean: Option<&Tiles>, neurons: Neurons<'_>, shard: Shard<'_, f32>) -> Sums = back_body;
 }
 
 #[inline(always)]
@@ -345,7 +273,7 @@ fn back_body(
     images: Images<'_>,
     tiles: &AffineTiles,
     mean: Option<&Tiles>,
-    neuron: Option<(&Lif, f32)>,
+    neurons: Neurons<'_>,
     shard: Shard<'_, f32>,
 ) -> Sums {
     let (shape, row_len) = (images.shape, images.row());
@@ -355,9 +283,16 @@ fn back_body(
         scratch.clear();
         for row in 0..shape.height {
             let at = row * row_len..(row + 1) * row_len;
-            if let Some((neuron, threshold)) = neuron {
-                let y = |t| &images.at(t, n)[at.clone()];
-                sums.threshold += scratch.neuron(neuron, threshold, tiles, y, &mut d, at.clone());
+            match neurons {
+                Neurons::Absent => {}
+                Neurons::Recursion(lif, threshold) => {
+                    let y = |t| &images.at(t, n)[at.clone()];
+                    sums.threshold += scratch.neuron(lif, threshold, tiles, y, &mut d, at.clone());
+                }
+                Neurons::Derivative(derivative) => {
+                    let of_row = &derivative[n * shape.len()..][at.clone()];
+                    d[0][at.clone()].iter_mut().zip(of_row).for_each(|(d, &f)| *d *= f);
+                }
             }
             if let Some(mean) = mean {
                 for (t, d) in d.iter().enumerate() {
@@ -436,7 +371,7 @@ fn normalise_body(images: Images<'_>, tiles: &AffineTiles, shard: Shard<'_, f32>
 }
 
 /// The way from dL/dx to dL/dy of a normalisation, once it is known for the whole batch:
-/// `d_out·d + centred·(y − μ) + constant`.
+/// `d_out·d + centred·(y − centre) + constant`.
 pub struct ToInput {
     tiles: [Tiles; 4],
 }
@@ -456,10 +391,10 @@ dispatch! {
 #[inline(always)]
 fn combine_body(of: Images<'_>, tiles: &[Tiles; 4], images: Range<usize>, d: &mut [f32]) {
     let row = of.row();
-    let [d_out, centred, constant, mean] = tiles;
+    let [d_out, centred, constant, centre] = tiles;
     for (image, d) in images.zip(d.chunks_exact_mut(of.shape.len())) {
         let (t, n) = (image / of.n_samples, image % of.n_samples);
-        let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), mean.at(t));
+        let (a, b, c, m) = (d_out.at(t), centred.at(t), constant.at(t), centre.at(t));
         for (d, y) in d.chunks_exact_mut(row).zip(of.at(t, n).chunks_exact(row)) {
             for i in 0..row {
                 d[i] = a[i] * d[i] + b[i] * (y[i] - m[i]) + c[i];

@@ -12,14 +12,29 @@ pub struct Memory {
     pub learned: usize,
     /// What forward passes leave for backward passes.
     pub kept: usize,
-    /// The largest gradients that live at once.
-    pub gradients: usize,
+    /// The largest signals or gradients between layers that live at once.
+    pub passing: usize,
 }
 
 impl Memory {
     /// All of it.
     pub fn total(&self) -> usize {
-        self.learned + self.kept + self.gradients
+        self.learned + self.kept + self.passing
+    }
+
+    /// The sentence for the log about a step with `batch_size` samples.
+    pub fn note(&self, net: &Net, batch_size: usize) -> String {
+        let mega = |bytes: usize| bytes as f64 / 1e6;
+        format!(
+            "{} parameters; a step of {batch_size} samples takes about {:.0} MB ({:.0} MB of \
+             weights, gradients and optimiser, {:.0} MB kept for the backward pass, {:.0} MB \
+             that pass between layers)",
+            net.parameters.n_values(),
+            mega(self.total()),
+            mega(self.learned),
+            mega(self.kept),
+            mega(self.passing),
+        )
     }
 }
 
@@ -85,7 +100,7 @@ impl Walk {
         let gradient =
             |form, shape| self.bytes(shape, if form == Form::Steady { form } else { Form::Values });
         let both = gradient(form, output) + gradient(dense, shape);
-        self.memory.gradients = self.memory.gradients.max(both);
+        self.memory.passing = self.memory.passing.max(both);
         (output, form)
     }
 }

@@ -56,9 +56,7 @@ pub struct Forward {
 impl Forward {
     /// Samples whose largest mean output is their label's.
     pub fn n_correct(&self, n_steps: usize) -> u64 {
-        let mean = mean_over_time(&self.outputs, n_steps);
-        let rows = mean.chunks_exact(mean.len() / self.labels.len());
-        rows.zip(&self.labels).filter(|(z, y)| class_of(z) == **y).count() as u64
+        n_correct(&mean_over_time(&self.outputs, n_steps), &self.labels)
     }
 }
 
@@ -175,17 +173,7 @@ impl Trainer {
     /// Size of the network and the memory of a step with `batch_size` samples.
     pub fn notes(&self, batch_size: usize) -> Vec<String> {
         let memory = super::memory::of_step(&self.net, batch_size, self.optimizer.n_moments());
-        let mega = |bytes: usize| bytes as f64 / 1e6;
-        let n = self.net.parameters.n_values();
-        vec![format!(
-            "{n} parameters; a step of {batch_size} samples takes about {:.0} MB ({:.0} MB of \
-             weights, gradients and optimiser, {:.0} MB kept for the backward pass, {:.0} MB of \
-             gradients between layers)",
-            mega(memory.total()),
-            mega(memory.learned),
-            mega(memory.kept),
-            mega(memory.gradients),
-        )]
+        vec![memory.note(&self.net, batch_size)]
     }
 
     /// What the epoch's health was.
@@ -196,6 +184,12 @@ impl Trainer {
     pub fn end_epoch(&mut self) -> Result<EpochReport> {
         self.health.report()
     }
+}
+
+/// Samples whose largest value of `z`, `[sample, class]`, is their label's.
+pub fn n_correct(z: &[f32], labels: &[u16]) -> u64 {
+    let rows = z.chunks_exact(z.len() / labels.len());
+    rows.zip(labels).filter(|(z, y)| class_of(z) == **y).count() as u64
 }
 
 /// Index of the largest value, the first of equals.

@@ -3,6 +3,7 @@
 pub mod bptt;
 pub mod event_stdp;
 pub mod ltmd;
+pub mod rate_bp;
 pub mod s2stdp;
 pub mod sleep_stdp;
 pub mod sleep_surrogate;
@@ -25,6 +26,8 @@ pub enum Method {
     EventStdp(event_stdp::Params),
     /// Learnable thresholding neurons and moderate dropout.
     Ltmd(ltmd::Params),
+    /// Rate-based backpropagation.
+    RateBp(rate_bp::Params),
     /// Supervised STDP with neuronal competition groups.
     S2stdp(s2stdp::Params),
     /// Temporal effective batch normalisation.
@@ -46,6 +49,7 @@ impl Method {
             &bptt::CARD,
             &event_stdp::CARD,
             &ltmd::CARD,
+            &rate_bp::CARD,
             &s2stdp::CARD,
             &stidi_bp::CARD,
             &tebn::CARD,
@@ -61,6 +65,7 @@ impl Method {
             Method::Bptt(_) => &bptt::CARD,
             Method::EventStdp(_) => &event_stdp::CARD,
             Method::Ltmd(_) => &ltmd::CARD,
+            Method::RateBp(_) => &rate_bp::CARD,
             Method::S2stdp(_) => &s2stdp::CARD,
             Method::Tebn(_) => &tebn::CARD,
             Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
@@ -76,6 +81,7 @@ impl Method {
             Method::Bptt(p) => p.check(),
             Method::EventStdp(p) => p.check(),
             Method::Ltmd(p) => p.check(),
+            Method::RateBp(p) => p.check(),
             Method::S2stdp(p) => p.check(),
             Method::Tebn(p) => p.check(),
             Method::TemporalAutoencoder(p) => p.check(),
@@ -95,6 +101,7 @@ impl Method {
             Method::Bptt(p) => Box::new(bptt::Bptt::new(p, task)?),
             Method::EventStdp(p) => Box::new(event_stdp::EventStdp::new(p, task)?),
             Method::Ltmd(p) => Box::new(ltmd::Ltmd::new(p, task)?),
+            Method::RateBp(p) => Box::new(rate_bp::RateBp::new(p, task)?),
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
             Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,

@@ -10,6 +10,7 @@ mod bptt;
 mod csnn;
 mod frames;
 mod ltmd;
+mod rate_bp;
 mod s2stdp;
 mod softhebb;
 mod stidi_bp;
@@ -37,6 +38,7 @@ const KINDS: &[&[Kind]] = &[
     &bptt::KINDS,
     &tebn::KINDS,
     &ltmd::KINDS,
+    &rate_bp::KINDS,
 ];
 
 /// One file: tensors and text entries.

@@ -19,6 +19,20 @@ pub struct Add {
 }
 
 impl Add {
+    /// The sum of two signals of the same steps.
+    pub fn sum(a: Arc<Signal>, b: Arc<Signal>) -> Signal {
+        let like = Signal { data: Data::Values(Vec::new()), ..*a };
+        let mut sum = Arc::unwrap_or_clone(a).into_values();
+        match b.all() {
+            Input::Dense(values) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+            Input::Spikes(_) => {
+                let values = Arc::unwrap_or_clone(b).into_values();
+                sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
+            }
+        }
+        Signal { data: Data::Values(sum), ..like }
+    }
+
     pub(super) fn forward(
         &self,
         input: Arc<Signal>,
@@ -29,16 +43,7 @@ impl Add {
         let [of_body, of_shortcut] = &mut records;
         let a = forward(&self.body, input.clone(), context, notes, Some(of_body))?;
         let b = forward(&self.shortcut, input, context, notes, Some(of_shortcut))?;
-        let like = Signal { data: Data::Values(Vec::new()), ..*a };
-        let mut sum = Arc::unwrap_or_clone(a).into_values();
-        match b.all() {
-            Input::Dense(values) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),
-            Input::Spikes(_) => {
-                let values = Arc::unwrap_or_clone(b).into_values();
-                sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
-            }
-        }
-        Ok((Signal { data: Data::Values(sum), ..like }, records))
+        Ok((Self::sum(a, b), records))
     }
 
     pub(super) fn backward(
@@ -69,14 +74,8 @@ pub struct Concat {
 }
 
 impl Concat {
-    pub(super) fn forward(
-        &self,
-        input: Arc<Signal>,
-        context: &Context<'_>,
-        notes: &mut Notes,
-    ) -> Result<(Signal, Vec<Record>)> {
-        let mut records = Vec::new();
-        let body = forward(&self.body, input.clone(), context, notes, Some(&mut records))?;
+    /// The channels of the input, then those of the path's output.
+    pub fn join(&self, input: Arc<Signal>, body: Arc<Signal>) -> Signal {
         let (na, nb) = (self.in_channels, self.body_channels);
         let mut shape = input.shape;
         shape.channels = na + nb;
@@ -88,7 +87,18 @@ impl Concat {
             values.extend_from_slice(a);
             values.extend_from_slice(b);
         }
-        Ok((Signal { data: Data::Values(values), ..like }, records))
+        Signal { data: Data::Values(values), ..like }
+    }
+
+    pub(super) fn forward(
+        &self,
+        input: Arc<Signal>,
+        context: &Context<'_>,
+        notes: &mut Notes,
+    ) -> Result<(Signal, Vec<Record>)> {
+        let mut records = Vec::new();
+        let body = forward(&self.body, input.clone(), context, notes, Some(&mut records))?;
+        Ok((self.join(input, body), records))
     }
 
     pub(super) fn backward(

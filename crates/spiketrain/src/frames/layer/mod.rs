@@ -311,7 +311,7 @@ impl Layer {
 }
 
 /// A signal that is stored for every step, and whether it was steady before.
-fn spread(input: Arc<Signal>) -> (Arc<Signal>, bool) {
+pub(crate) fn spread(input: Arc<Signal>) -> (Arc<Signal>, bool) {
     if !input.is_steady() {
         return (input, false);
     }
@@ -365,7 +365,12 @@ fn activate(
     Ok((Arc::new(output), Record::Activation(Activation::record(input, affine))))
 }
 
-fn check_finite(name: &str, moments: &Moments) -> Result<()> {
+/// Complains if statistics are not finite.
+///
+/// # Errors
+///
+/// If they are not; names the layer.
+pub(crate) fn check_finite(name: &str, moments: &Moments) -> Result<()> {
     let is_finite = |v: &f64| v.is_finite();
     if moments.mean.values.iter().chain(&moments.deviation.values).all(is_finite) {
         return Ok(());

@@ -222,18 +222,21 @@ pub struct Affine {
     pub b: PerStep,
     /// μ.
     pub mean: PerStep,
+    /// Mean of the input that gradients flow to through the statistics; differs from μ only where
+    /// the statistics are of other values than the input.
+    pub centre: PerStep,
     /// 1/√(σ² + ε).
     pub inverse: PerStep,
     /// Values that the statistics were taken of; none if they are the running ones.
     pub count: Option<f64>,
 }
 
-/// Backward coefficients: `dL/dy = d_out·d + centred·(y − μ) + constant`.
+/// Backward coefficients: `dL/dy = d_out·d + centred·(y − centre) + constant`, centre the mean of y.
 #[derive(Clone, Debug)]
 pub struct Coefficients {
     /// Factor of dL/dout.
     pub d_out: PerStep,
-    /// Factor of y − μ.
+    /// Factor of y − centre.
     pub centred: PerStep,
     /// Summand.
     pub constant: PerStep,
@@ -294,7 +297,8 @@ impl Norm {
         let (w, b) = self.effective(parameters, n_steps);
         let mut inverse = moments.variance();
         inverse.values.iter_mut().for_each(|v| *v = 1.0 / (*v + EPSILON).sqrt());
-        Affine { w, b, mean: moments.mean.clone(), inverse, count: Some(moments.count) }
+        let [mean, centre] = [(); 2].map(|()| moments.mean.clone());
+        Affine { w, b, mean, centre, inverse, count: Some(moments.count) }
     }
 
     /// The affine map with running statistics: the layer in evaluation, to be folded into what
@@ -307,7 +311,8 @@ impl Norm {
         };
         let mut inverse = wide(&running.variance);
         inverse.values.iter_mut().for_each(|v| *v = 1.0 / (*v + EPSILON).sqrt());
-        Affine { w, b, mean: wide(&running.mean), inverse, count: None }
+        let [mean, centre] = [(); 2].map(|()| wide(&running.mean));
+        Affine { w, b, mean, centre, inverse, count: None }
     }
 
     /// Backward pass. `d` and `d_centred` are Σ dL/dout and Σ dL/dout·(y − μ) per step and channel;

@@ -1,0 +1,243 @@
+//! Neurons of the spike pass: they fire, and note their mean rate and their eligibility, the
+//! derivative of that rate with respect to an input added at every step.
+//!
+//! With u\[t\], s\[t\], v\[t\] of [`Lif`], sg\[t\] its slope at u\[t\] and f\[t\] = du\[t\]/dx, x the same at
+//! every step:
+//!
+//! `r = (1/T) Σ_t s[t]`, `e = (1/T) Σ_t f[t] sg[t]`, `f[1] = k`,
+//!
+//! | reset | f\[t+1\] |
+//! | --- | --- |
+//! | soft, detached | k + λ f\[t\], the same for all neurons: k (1 − λ^t)/(1 − λ) at t |
+//! | soft | k + λ f\[t\] (1 − θ sg\[t\]) |
+//! | hard, detached | k + λ f\[t\] (1 − s\[t\]) |
+//! | hard | k + λ f\[t\] (1 − s\[t\] − u\[t\] sg\[t\]) |
+//!
+//! e is exactly dr/dx of backpropagation through time with these slopes.
+
+use crate::frames::activation::{AffineTiles, Images};
+use crate::frames::kernel::Spikes;
+use crate::frames::neuron::{Lif, Reset};
+use crate::frames::norm::Affine;
+use crate::frames::shards;
+use crate::frames::signal::{Data, Signal};
+use crate::simd::{Simd, dispatch};
+use crate::spikes::Shape;
+use std::ops::Range;
+
+/// What one layer of neurons notes, `[sample, row, column, channel]` each.
+#[derive(Clone, Debug)]
+pub struct Neurons {
+    /// Σ s while it runs, r once it is finished.
+    pub rate: Vec<f32>,
+    /// Σ f sg while it runs, e once it is finished.
+    pub eligibility: Vec<f32>,
+    /// v and f after the last step of a block; empty where one block holds all steps.
+    membrane: Vec<f32>,
+    factor: Vec<f32>,
+    /// Steps done.
+    n_steps: usize,
+}
+
+impl Neurons {
+    /// `n` neurons before their first step. Those that go on from block to block keep their
+    /// membranes.
+    pub fn new(neuron: &Lif, n: usize, goes_on: bool) -> Self {
+        let zeros = || vec![0.0; n];
+        let membrane = if goes_on { zeros() } else { Vec::new() };
+        let factor = if goes_on && !is_shared(neuron) { vec![neuron.gain; n] } else { Vec::new() };
+        Self { rate: zeros(), eligibility: zeros(), membrane, factor, n_steps: 0 }
+    }
+
+    /// Runs the steps of a block, gives the spikes and adds the block's input to `sum`, if there is
+    /// one. `input` is dense.
+    pub fn advance(
+        &mut self,
+        neuron: &Lif,
+        threshold: f32,
+        input: &Signal,
+        affine: Option<&Affine>,
+        sum: Option<&mut [f32]>,
+    ) -> Signal {
+        let (shape, simd) = (input.shape, Simd::best());
+        let images = Images::new(input);
+        let tiles = AffineTiles::new(affine, shape);
+        let mut spikes = Spikes::silent(shape, input.n_steps * input.n_samples);
+        let factors = shared_factors(neuron, self.n_steps, input.n_steps);
+        let layer = Layer { neuron, threshold, tiles: &tiles, factors: &factors };
+        self.n_steps += input.n_steps;
+        let mut words =
+            shards::by_sample(spikes.words_mut(), input.n_samples, Spikes::words_per_image(shape))
+                .into_iter();
+        let mut each = [
+            Some(&mut self.rate[..]),
+            Some(&mut self.eligibility[..]),
+            sum,
+            (!self.membrane.is_empty()).then_some(&mut self.membrane[..]),
+            (!self.factor.is_empty()).then_some(&mut self.factor[..]),
+        ]
+        .map(|values| values.map(|v| v.chunks_exact_mut(shape.len())));
+        let mut sample = || {
+            let [rate, eligibility, sum, membrane, factor] =
+                each.each_mut().map(|v| v.as_mut().and_then(Iterator::next));
+            Some(Sample {
+                words: words.next()?,
+                rate: rate?,
+                eligibility: eligibility?,
+                sum,
+                membrane,
+                factor,
+            })
+        };
+        let shard = |range: Range<usize>| {
+            let samples: Vec<Sample<'_>> = range.clone().map_while(|_| sample()).collect();
+            (range.start, samples)
+        };
+        let jobs = shards::of_images(input.n_samples).into_iter().map(shard).collect();
+        shards::map(jobs, |_, (first, samples)| note(simd, images, &layer, first, samples));
+        Signal { data: Data::Spikes(spikes), ..*input }
+    }
+
+    /// From sums to means over the steps.
+    pub fn finish(&mut self) {
+        let scale = 1.0 / self.n_steps as f32;
+        self.rate.iter_mut().chain(&mut self.eligibility).for_each(|v| *v *= scale);
+        (self.membrane, self.factor) = (Vec::new(), Vec::new());
+    }
+}
+
+/// Whether f is the same for all neurons.
+fn is_shared(neuron: &Lif) -> bool {
+    neuron.reset == Reset::Soft && neuron.detach_reset
+}
+
+/// f of `n_steps` steps after the first `done`, where it is the same for all neurons.
+pub fn shared_factors(neuron: &Lif, done: usize, n_steps: usize) -> Vec<f32> {
+    if !is_shared(neuron) {
+        return Vec::new();
+    }
+    let next = |f: &f32| Some(neuron.gain + neuron.decay * f);
+    std::iter::successors(Some(neuron.gain), next).skip(done).take(n_steps).collect()
+}
+
+/// From f\[t\] to f\[t+1\] for a row of membranes u and slopes h.
+#[inline(always)]
+pub fn advance_factor(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
+    let (decay, gain) = (neuron.decay, neuron.gain);
+    let kept = |u: f32, h: f32| {
+        let silent = if neuron.fires(u, threshold) { 0.0 } else { 1.0 };
+        match (neuron.reset, neuron.detach_reset) {
+            (Reset::Soft, true) => 1.0,
+            (Reset::Soft, false) => 1.0 - threshold * h,
+            (Reset::Hard, true) => silent,
+            (Reset::Hard, false) => silent - u * h,
+        }
+    };
+    f.iter_mut().zip(u.iter().zip(h)).for_each(|(f, (&u, &h))| *f = gain + decay * *f * kept(u, h));
+}
+
+/// What is the same for all samples of a layer.
+struct Layer<'a> {
+    neuron: &'a Lif,
+    threshold: f32,
+    tiles: &'a AffineTiles,
+    /// f of each step; empty where every neuron has its own.
+    factors: &'a [f32],
+}
+
+/// One sample of a layer.
+struct Sample<'a> {
+    /// Spikes of each step.
+    words: Vec<&'a mut [u64]>,
+    rate: &'a mut [f32],
+    eligibility: &'a mut [f32],
+    sum: Option<&'a mut [f32]>,
+    membrane: Option<&'a mut [f32]>,
+    factor: Option<&'a mut [f32]>,
+}
+
+/// Memory for one row.
+struct Row {
+    u: Vec<f32>,
+    v: Vec<f32>,
+    h: Vec<f32>,
+    f: Vec<f32>,
+}
+
+dispatch! {
+    /// Runs and notes some samples.
+    fn note(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) = note_body;
+}
+
+#[inline(always)]
+fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) {
+    let Shape { height, .. } = images.shape;
+    let row_len = images.row();
+    let zeros = || vec![0.0; row_len];
+    let mut memory = Row { u: zeros(), v: zeros(), h: zeros(), f: zeros() };
+    for (n, mut sample) in (first..).zip(samples) {
+        let row_words = sample.words[0].len() / height;
+        for row in 0..height {
+            let at = row * row_len..(row + 1) * row_len;
+            let words_at = row * row_words..(row + 1) * row_words;
+            let start = |to: &mut [f32], kept: Option<&&mut [f32]>, value: f32| match kept {
+                Some(kept) => to.copy_from_slice(&kept[at.clone()]),
+                None => to.fill(value),
+            };
+            start(&mut memory.v, sample.membrane.as_ref(), 0.0);
+            start(&mut memory.f, sample.factor.as_ref(), layer.neuron.gain);
+            for (t, words) in sample.words.iter_mut().enumerate() {
+                let y = &images.at(t, n)[at.clone()];
+                if let Some(sum) = &mut sample.sum {
+                    sum[at.clone()].iter_mut().zip(y).for_each(|(s, &y)| *s += y);
+                }
+                layer.tiles.apply(t, y, &mut memory.u);
+                let words = &mut words[words_at.clone()];
+                let rate = &mut sample.rate[at.clone()];
+                memory.step(layer, t, words, rate, &mut sample.eligibility[at.clone()]);
+            }
+            let keep = |from: &[f32], kept: Option<&mut &mut [f32]>| {
+                if let Some(kept) = kept {
+                    kept[at.clone()].copy_from_slice(from);
+                }
+            };
+            keep(&memory.v, sample.membrane.as_mut());
+            keep(&memory.f, sample.factor.as_mut());
+        }
+    }
+}
+
+impl Row {
+    /// One step of a row; `u` holds the normalised input.
+    #[inline(always)]
+    fn step(
+        &mut self,
+        layer: &Layer<'_>,
+        t: usize,
+        words: &mut [u64],
+        rate: &mut [f32],
+        eligibility: &mut [f32],
+    ) {
+        let Layer { neuron, threshold, factors, .. } = *layer;
+        neuron.charge(&self.v, &mut self.u);
+        neuron.fire(&self.u, threshold, words);
+        neuron.slope.write(&self.u, threshold, &mut self.h);
+        let u = self.u.iter();
+        if neuron.fires_at_threshold {
+            let pairs = rate.iter_mut().zip(u);
+            pairs.for_each(|(r, &u)| *r += if u >= threshold { 1.0 } else { 0.0 });
+        } else {
+            let pairs = rate.iter_mut().zip(u);
+            pairs.for_each(|(r, &u)| *r += if u > threshold { 1.0 } else { 0.0 });
+        }
+        match factors.get(t) {
+            Some(&f) => eligibility.iter_mut().zip(&self.h).for_each(|(e, &h)| *e += f * h),
+            None => {
+                let each = eligibility.iter_mut().zip(self.f.iter().zip(&self.h));
+                each.for_each(|(e, (&f, &h))| *e += f * h);
+                advance_factor(neuron, threshold, &self.u, &self.h, &mut self.f);
+            }
+        }
+        neuron.reset(&self.u, threshold, &mut self.v);
+    }
+}
