@@ -301,6 +301,9 @@ impl Conv2d {
         assert_eq!(d_out.len(), n_images * self.output().len(), "one gradient an output");
         match algorithm {
             Algorithm::Spikes => panic!("gradients are no spikes"),
+            Algorithm::Direct if self.covers_input() => {
+                self.input_gradient_linear(weights, d_out, d_in);
+            }
             Algorithm::Direct => self.input_gradient_direct(weights, d_out, d_in, workspace),
             Algorithm::Winograd2 | Algorithm::Winograd4 => {
                 let forward = self.winograd(weights.simd, algorithm);
@@ -319,6 +322,39 @@ impl Conv2d {
                 of.forward(weights.simd, d_out, packed.as_slice(), None, d_in, memory);
             }
         }
+    }
+
+    /// True if every output reads the whole input once.
+    fn covers_input(&self) -> bool {
+        self.kernel == [self.input.height, self.input.width] && self.padding == [0; 2]
+    }
+
+    /// One product of `[image, output]` and `[output, input value]`.
+    fn input_gradient_linear(&self, weights: &ConvWeights, d_out: &[f32], d_in: &mut [f32]) {
+        let (x, simd) = (self.input, weights.simd);
+        let panels = Panels { k: self.out_channels, n: x.len(), width: simd.panel() };
+        let packed = weights.backward.get_or_init(|| {
+            let pack = panels.pack(|o, value| {
+                let (i, tap) = (value % x.channels, value / x.channels);
+                weights.plain[self.weight_index(o, i, tap / x.width, tap % x.width)]
+            });
+            vec![pack]
+        });
+        let slide = Slide {
+            images: d_in.len() / x.len(),
+            rows: 1,
+            columns: 1,
+            x_image: self.out_channels,
+            x_row: self.out_channels,
+            x_column: self.out_channels,
+            out_image: x.len(),
+            out_row: x.len(),
+            out_column: x.len(),
+            runs: 1,
+            x_run: self.out_channels,
+            k: self.out_channels,
+        };
+        slide.forward(simd, d_out, (panels, packed[0].as_slice()), None, d_in);
     }
 
     fn input_gradient_direct(
@@ -616,170 +652,4 @@ fn add(sum: &mut [f32], row: &[f32]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Spikes, reference};
-    use super::*;
-
-    /// Geometries that meet every branch: odd channels, borders, strides, linear, 1×1, weights that
-    /// are cut into passes.
-    fn geometries() -> Vec<Conv2d> {
-        let shape = Shape::new;
-        vec![
-            Conv2d::square(shape(3, 8, 8), 32, 3, 1, 1),
-            Conv2d::square(shape(32, 9, 7), 48, 3, 1, 1),
-            Conv2d::square(shape(16, 4, 4), 80, 3, 1, 0),
-            Conv2d::square(shape(16, 3, 5), 16, 3, 1, 2),
-            Conv2d::square(shape(70, 4, 40), 20, 3, 1, 1),
-            Conv2d::square(shape(16, 8, 8), 64, 3, 2, 1),
-            Conv2d::square(shape(7, 11, 6), 5, 5, 1, 2),
-            Conv2d::square(shape(20, 7, 7), 33, 1, 1, 0),
-            Conv2d::square(shape(20, 7, 8), 24, 1, 2, 0),
-            Conv2d::square(shape(4, 6, 6), 6, 1, 2, 0),
-            Conv2d::square(shape(4, 12, 12), 16, 7, 2, 3),
-            Conv2d::square(shape(5, 6, 6), 8, 2, 3, 4),
-            Conv2d {
-                input: shape(6, 5, 9),
-                out_channels: 20,
-                kernel: [2, 4],
-                stride: [1, 3],
-                padding: [0, 2],
-            },
-            Conv2d::square(shape(128, 5, 6), 64, 3, 1, 1),
-            Conv2d::square(shape(256, 3, 3), 64, 3, 1, 1),
-            Conv2d::linear(Shape::flat(4200), 40),
-            Conv2d::linear(Shape::flat(100), 10),
-            Conv2d::linear(shape(12, 3, 4), 37),
-        ]
-    }
-
-    /// Of the largest value: √n · 2⁻²⁴ for sums of up to n = 4,200 products.
-    const ROUNDING: f64 = 4e-6;
-
-    /// Of the largest value: F(4×4, 3×3) multiplies values by up to 8 and subtracts them again.
-    const ROUNDING_OF_LARGE_TILES: f64 = 2e-5;
-
-    fn tolerance(algorithm: Algorithm) -> f64 {
-        if algorithm == Algorithm::Winograd4 { ROUNDING_OF_LARGE_TILES } else { ROUNDING }
-    }
-
-    /// Values of one geometry and all results of the definition.
-    struct Case {
-        conv: Conv2d,
-        x: Vec<f32>,
-        w: Vec<f32>,
-        bias: Vec<f32>,
-        dy: Vec<f32>,
-        y: Vec<f64>,
-        dw: Vec<f64>,
-        dx: Vec<f64>,
-    }
-
-    fn cases(n: usize, x: impl Fn(usize) -> Vec<f32>) -> Vec<Case> {
-        let case = |conv: Conv2d| {
-            let x = x(n * conv.input.len());
-            let w = reference::values(conv.n_weights(), 1);
-            let bias = reference::values(conv.out_channels, 2);
-            let dy = reference::values(n * conv.output().len(), 3);
-            let y = reference::forward(&conv, &w, Some(&bias), &x);
-            let dw = reference::weight_gradient(&conv, &x, &dy);
-            let dx = reference::input_gradient(&conv, &w, &dy);
-            Case { conv, x, w, bias, dy, y, dw, dx }
-        };
-        geometries().into_iter().map(case).collect()
-    }
-
-    impl Case {
-        fn check(&self, input: Input<'_>, simd: Simd) {
-            let mut workspace = Workspace::with(simd);
-            let packed = self.conv.pack_for(simd, &self.w);
-            for algorithm in self.conv.forward_algorithms(input) {
-                let (mut y, bias) = (vec![9.0; self.dy.len()], Some(&self.bias[..]));
-                self.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
-                let what = format!("{algorithm:?} forward {:?} {simd:?}", self.conv);
-                reference::assert_close(&what, &y, &self.y, tolerance(algorithm));
-            }
-            for algorithm in self.conv.weight_gradient_algorithms(input) {
-                let mut dw = vec![0.0; self.w.len()];
-                for times in [1.0, 2.0] {
-                    self.conv.weight_gradient_by(
-                        algorithm,
-                        input,
-                        &self.dy,
-                        &mut dw,
-                        &mut workspace,
-                    );
-                    let want: Vec<f64> = self.dw.iter().map(|g| times * g).collect();
-                    let what = format!("{algorithm:?} weight gradient {:?} {simd:?}", self.conv);
-                    reference::assert_close(&what, &dw, &want, tolerance(algorithm));
-                }
-            }
-            for algorithm in self.conv.input_gradient_algorithms() {
-                let mut dx = vec![9.0; self.x.len()];
-                self.conv.input_gradient_by(algorithm, &packed, &self.dy, &mut dx, &mut workspace);
-                let what = format!("{algorithm:?} input gradient {:?} {simd:?}", self.conv);
-                reference::assert_close(&what, &dx, &self.dx, tolerance(algorithm));
-            }
-        }
-    }
-
-    #[test]
-    fn dense_passes_follow_the_definition() {
-        for case in cases(3, |n| reference::values(n, 0)) {
-            Simd::available().into_iter().for_each(|simd| case.check(Input::Dense(&case.x), simd));
-        }
-    }
-
-    #[test]
-    fn spikes_give_what_their_values_give() {
-        for density in [0.1, 0.6] {
-            for case in cases(3, |n| reference::binary(n, density, 4)) {
-                let spikes = Spikes::from_dense(case.conv.input, &case.x);
-                for simd in Simd::available() {
-                    case.check(Input::Spikes(spikes.view()), simd);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn spikes_add_up_in_the_order_of_the_dense_products() {
-        for case in cases(2, |n| reference::binary(n, 0.3, 4)) {
-            let spikes = Spikes::from_dense(case.conv.input, &case.x);
-            let mut all = Vec::new();
-            for simd in Simd::available() {
-                let packed = case.conv.pack_for(simd, &case.w);
-                for algorithm in [Algorithm::Direct, Algorithm::Spikes] {
-                    let mut y = vec![9.0; case.dy.len()];
-                    let (input, mut workspace) =
-                        (Input::Spikes(spikes.view()), Workspace::default());
-                    let bias = Some(&case.bias[..]);
-                    case.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
-                    all.push(y);
-                }
-            }
-            assert!(all.iter().all(|y| *y == all[0]), "the same bits: {:?}", case.conv);
-        }
-    }
-
-    #[test]
-    fn the_choice_is_by_density() {
-        let conv = Conv2d::square(Shape::new(16, 8, 8), 16, 3, 1, 1);
-        let spikes = |density| {
-            Spikes::from_dense(conv.input, &reference::binary(conv.input.len(), density, 0))
-        };
-        let (few, many) = (spikes(0.05), spikes(0.9));
-        let choice = |s: &Spikes| conv.forward_algorithm(Input::Spikes(s.view()));
-        assert_eq!((choice(&few), choice(&many)), (Algorithm::Spikes, Algorithm::Winograd2));
-        assert_eq!(conv.input_gradient_algorithm(), Algorithm::Winograd4);
-        let strided = Conv2d { stride: [2, 2], ..conv };
-        let input = Input::Spikes(few.view());
-        assert_eq!(strided.weight_gradient_algorithm(input), Algorithm::Direct);
-    }
-
-    #[test]
-    fn a_bias_collects_its_channel() {
-        let mut gradient = [1.0, 0.0];
-        add_bias_gradient(&[1.0, 2.0, 3.0, 4.0], &mut gradient);
-        assert_eq!(gradient, [5.0, 6.0]);
-    }
-}
+mod tests;
