@@ -44,12 +44,28 @@ impl Panels {
         })
     }
 
+    /// Index of the element in row 0 of a column, and the step to the next row.
+    pub(super) fn column(self, column: usize) -> (usize, usize) {
+        let first = column / self.width * self.width;
+        let width = self.width.min((self.n - first).next_multiple_of(LANES));
+        (first * self.k + column - first, width)
+    }
+
     /// A matrix given by its elements `(row, column)`; columns that only fill a block are zero.
     pub(super) fn pack(self, element: impl Fn(usize, usize) -> f32) -> Buffer {
+        self.pack_in_order(0..self.k, element)
+    }
+
+    /// The same, the rows in an order in which the elements are close to each other.
+    pub(super) fn pack_in_order(
+        self,
+        rows: impl Iterator<Item = usize> + Clone,
+        element: impl Fn(usize, usize) -> f32,
+    ) -> Buffer {
         let mut buffer = Buffer::zeros(self.len());
         let values = buffer.as_mut_slice();
         for panel in self.iter() {
-            for row in 0..self.k {
+            for row in rows.clone() {
                 let to = &mut values[panel.start + row * panel.width..][..panel.lanes];
                 for (lane, to) in to.iter_mut().enumerate() {
                     *to = element(row, panel.column + lane);
