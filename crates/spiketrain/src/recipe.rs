@@ -369,6 +369,21 @@ mod tests {
     }
 
     #[test]
+    fn neurons_are_the_method_s_where_nothing_is_written() {
+        for method in ["bptt", "tebn", "ltmd", "rate-bp"] {
+            let text = format!("[data.mnist-mini]\n[method.{method}.network.small-conv]\n");
+            let decay = format!("method.{method}.neuron.decay=0.375");
+            let (whole, one) = (parse(&text, None, &[]).unwrap(), parse(&text, None, &[&decay]));
+            let (whole, one) = (whole.to_toml(), one.unwrap().to_toml());
+            let differ: Vec<_> = whole.lines().zip(one.lines()).filter(|(a, b)| a != b).collect();
+            assert!(matches!(differ[..], [(_, "decay = 0.375")]), "{differ:?}");
+            let unknown = format!("method.{method}.neuron.decai=0.375");
+            let message = parse(&text, None, &[&unknown]).unwrap_err().to_string();
+            assert!(message.contains("unknown field `decai`"), "{message}");
+        }
+    }
+
+    #[test]
     fn errors_name_line_and_allowed_values() {
         let wrong = TEXT.replace("threshold = 20.0", "treshold = 20.0");
         let error = parse(&wrong, None, &[]).unwrap_err();

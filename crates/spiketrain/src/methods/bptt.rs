@@ -40,7 +40,7 @@ use crate::frames::{health, optimizer};
 use crate::learner::{Batch, Card, Ctx, EpochReport, Learner, Prediction, StepReport, Task};
 use crate::spikes::Notation;
 use crate::state::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The method's visiting card.
 pub const CARD: Card = Card {
@@ -65,6 +65,7 @@ pub struct Params {
     /// The layers.
     pub network: Network,
     /// The neurons.
+    #[serde(deserialize_with = "read_neuron")]
     pub neuron: neuron::Params,
     /// The normalisation.
     pub norm: NormKind,
@@ -76,6 +77,11 @@ pub struct Params {
     pub decays: Decays,
     /// What samples go through before they enter.
     pub input: source::Params,
+}
+
+/// Neurons whose unwritten settings are this method's.
+fn read_neuron<'de, D: Deserializer<'de>>(from: D) -> Result<neuron::Params, D::Error> {
+    Params::default().neuron.or_read(from)
 }
 
 impl Default for Params {

@@ -18,7 +18,7 @@
 use super::super::parameters::{Kind, ParameterId, Parameters};
 use super::super::slope::Slope;
 use crate::check::Checks;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a spike does to the membrane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +30,9 @@ pub enum Reset {
     Soft,
 }
 
-/// Settings of the neurons of a network: the table `neuron` of a method. All quantities are
-/// without unit; time is counted in steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Settings of the neurons of a network: the table `neuron` of a method, read by
+/// [`Params::or_read`]. All quantities are without unit; time is counted in steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Params {
     /// Share of the membrane that stays from step to step, λ, 0 to 1.
     pub decay: f32,
@@ -69,7 +68,40 @@ impl Default for Params {
     }
 }
 
+/// Settings as they are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    decay: Option<f32>,
+    scales_input: Option<bool>,
+    threshold: Option<f32>,
+    learns_threshold: Option<bool>,
+    reset: Option<Reset>,
+    detach_reset: Option<bool>,
+    fires_at_threshold: Option<bool>,
+    slope: Option<Slope>,
+}
+
 impl Params {
+    /// Reads settings; what is not written is as in `self`, a method's defaults.
+    ///
+    /// # Errors
+    ///
+    /// If a field is unknown or of another type.
+    pub fn or_read<'de, D: Deserializer<'de>>(self, from: D) -> Result<Self, D::Error> {
+        let read = Written::deserialize(from)?;
+        Ok(Self {
+            decay: read.decay.unwrap_or(self.decay),
+            scales_input: read.scales_input.unwrap_or(self.scales_input),
+            threshold: read.threshold.unwrap_or(self.threshold),
+            learns_threshold: read.learns_threshold.unwrap_or(self.learns_threshold),
+            reset: read.reset.unwrap_or(self.reset),
+            detach_reset: read.detach_reset.unwrap_or(self.detach_reset),
+            fires_at_threshold: read.fires_at_threshold.unwrap_or(self.fires_at_threshold),
+            slope: read.slope.unwrap_or(self.slope),
+        })
+    }
+
     /// What is wrong with the values.
     pub fn check(&self) -> Checks {
         let mut c = Checks::default();

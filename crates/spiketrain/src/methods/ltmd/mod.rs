@@ -55,7 +55,7 @@ use crate::spikes::Notation;
 use crate::state::State;
 use classifier::{Classifier, Settings, Trace};
 use graded::Graded;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use two_views::TwoViews;
 
 /// The method's visiting card.
@@ -93,6 +93,7 @@ pub struct Params {
     /// The layers up to the classifier; a linear layer at their end is left out.
     pub network: Network,
     /// The spiking neurons.
+    #[serde(deserialize_with = "read_neuron")]
     pub neuron: neuron::Params,
     /// Units of the classifier's first layer.
     pub hidden: usize,
@@ -114,6 +115,11 @@ pub struct Params {
     pub input: source::Params,
     /// Whether every prediction is also made under noise of 0.1 to 0.5, for the metrics.
     pub noise_study: bool,
+}
+
+/// Neurons whose unwritten settings are this method's.
+fn read_neuron<'de, D: Deserializer<'de>>(from: D) -> Result<neuron::Params, D::Error> {
+    Params::default().neuron.or_read(from)
 }
 
 impl Default for Params {
