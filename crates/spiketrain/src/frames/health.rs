@@ -1,8 +1,7 @@
 //! How a network fares in training: firing of every layer of neurons, gradient of every weight.
 
 use super::layer::Notes;
-use super::net::Net;
-use super::parameters::{Gradients, Kind, ParameterId};
+use super::parameters::{Gradients, Kind, ParameterId, Parameters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::learner::EpochReport;
 use crate::state::State;
@@ -36,8 +35,13 @@ impl Health {
     /// # Errors
     ///
     /// If a gradient is not finite; names the parameter nearest to the loss.
-    pub fn count(&mut self, notes: &Notes, gradients: &Gradients, net: &Net) -> Result<()> {
-        let list = &net.parameters.list;
+    pub fn count(
+        &mut self,
+        notes: &Notes,
+        gradients: &Gradients,
+        parameters: &Parameters,
+    ) -> Result<()> {
+        let list = &parameters.list;
         let norms: Vec<f64> = (0..list.len()).map(|i| gradients.norm(ParameterId(i))).collect();
         if let Some(last) = norms.iter().rposition(|n| !n.is_finite()) {
             let name = &list[last].name;

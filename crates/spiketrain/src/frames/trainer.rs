@@ -117,7 +117,7 @@ impl Trainer {
     ///
     /// If a gradient is not finite.
     pub fn update(&mut self, gradients: &Gradients, notes: &Notes, ctx: &Ctx) -> Result<()> {
-        self.health.count(notes, gradients, &self.net)?;
+        self.health.count(notes, gradients, &self.net.parameters)?;
         self.net.update_running(notes);
         self.optimizer.step(&mut self.net.parameters, gradients, ctx.rate);
         self.net.repack();

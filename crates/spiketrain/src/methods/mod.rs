@@ -10,6 +10,7 @@ pub mod sleep_surrogate;
 pub mod stidi_bp;
 pub mod tebn;
 pub mod temporal_autoencoder;
+pub mod time_losses;
 
 use crate::check::Checks;
 use crate::error::Result;
@@ -34,6 +35,8 @@ pub enum Method {
     Tebn(tebn::Params),
     /// Spiking autoencoders with temporal coding.
     TemporalAutoencoder(temporal_autoencoder::Params),
+    /// Time-based training with loss functions on spike times.
+    TimeLosses(time_losses::Params),
     /// Unsupervised STDP in a recurrent network, kept in bounds by sleep.
     SleepStdp(sleep_stdp::Params),
     /// Spike time displacement backpropagation, S4NN and BS4NN.
@@ -54,6 +57,7 @@ impl Method {
             &stidi_bp::CARD,
             &tebn::CARD,
             &temporal_autoencoder::CARD,
+            &time_losses::CARD,
             &sleep_stdp::CARD,
             &sleep_surrogate::CARD,
         ]
@@ -69,6 +73,7 @@ impl Method {
             Method::S2stdp(_) => &s2stdp::CARD,
             Method::Tebn(_) => &tebn::CARD,
             Method::TemporalAutoencoder(_) => &temporal_autoencoder::CARD,
+            Method::TimeLosses(_) => &time_losses::CARD,
             Method::SleepStdp(_) => &sleep_stdp::CARD,
             Method::StidiBp(_) => &stidi_bp::CARD,
             Method::SleepSurrogate(_) => &sleep_surrogate::CARD,
@@ -85,6 +90,7 @@ impl Method {
             Method::S2stdp(p) => p.check(),
             Method::Tebn(p) => p.check(),
             Method::TemporalAutoencoder(p) => p.check(),
+            Method::TimeLosses(p) => p.check(),
             Method::SleepStdp(p) => p.check(),
             Method::StidiBp(p) => p.check(),
             Method::SleepSurrogate(p) => p.check(),
@@ -105,6 +111,7 @@ impl Method {
             Method::S2stdp(p) => Box::new(s2stdp::S2stdp::new(p, task)?),
             Method::Tebn(p) => Box::new(tebn::TebnNet::new(p, task)?),
             Method::TemporalAutoencoder(p) => temporal_autoencoder::build(p, task)?,
+            Method::TimeLosses(p) => Box::new(time_losses::TimeLosses::new(p, task)?),
             Method::SleepStdp(p) => Box::new(sleep_stdp::SleepStdp::new(p, task)?),
             Method::StidiBp(p) => Box::new(stidi_bp::StidiBp::new(p, task)?),
             Method::SleepSurrogate(p) => Box::new(sleep_surrogate::SleepSurrogate::new(p, task)?),

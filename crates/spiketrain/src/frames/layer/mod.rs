@@ -386,7 +386,7 @@ pub(crate) fn check_finite(name: &str, moments: &Moments) -> Result<()> {
 
 impl Activity {
     /// Of the spikes of all steps and samples.
-    fn of(spikes: &super::kernel::Spikes) -> Self {
+    pub(crate) fn of(spikes: &super::kernel::Spikes) -> Self {
         let shape = spikes.shape();
         let n_images = spikes.n_images();
         let words = super::kernel::Spikes::words_per_image(shape);

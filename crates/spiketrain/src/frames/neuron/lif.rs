@@ -254,7 +254,7 @@ impl Lif {
 
 /// Packs `fires(u)` into words, 64 neurons each.
 #[inline(always)]
-fn pack(u: &[f32], words: &mut [u64], fires: impl Fn(f32) -> bool) {
+pub(crate) fn pack(u: &[f32], words: &mut [u64], fires: impl Fn(f32) -> bool) {
     for (word, u) in words.iter_mut().zip(u.chunks(64)) {
         let mut flags = [0u8; 64];
         flags.iter_mut().zip(u).for_each(|(f, &u)| *f = u8::from(fires(u)));

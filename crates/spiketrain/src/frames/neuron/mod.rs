@@ -2,4 +2,5 @@
 
 mod lif;
 
+pub(crate) use lif::pack;
 pub use lif::{Lif, Params, Reset, Threshold};
