@@ -16,6 +16,7 @@ mod softhebb;
 mod stidi_bp;
 mod tebn;
 mod temporal_autoencoder;
+mod time_losses;
 
 use spiketrain::{State, Stored};
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ const KINDS: &[&[Kind]] = &[
     &tebn::KINDS,
     &ltmd::KINDS,
     &rate_bp::KINDS,
+    &time_losses::KINDS,
 ];
 
 /// One file: tensors and text entries.

@@ -262,6 +262,17 @@ impl Trace {
         }
     }
 
+    /// The output spikes of every layer with neurons outside of sums.
+    pub fn spikes(&self) -> Vec<&Signal> {
+        self.records
+            .iter()
+            .filter_map(|record| match record {
+                Record::Spiking([_, _, output]) => Some(&**output),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Puts other spikes in the place of the output layer's.
     pub fn set_outputs(&mut self, spikes: Arc<Signal>) {
         if let Some(Record::Spiking([_, _, output])) = self.records.last_mut() {
@@ -382,6 +393,15 @@ impl Net {
         let mut all = Vec::new();
         each(&self.layers, &mut all);
         all
+    }
+
+    /// Sets the thresholds of each layer, numbered in the order in which they run.
+    pub fn set_thresholds(&mut self, set: impl Fn(usize, &mut [f32])) {
+        let mut n = 0;
+        each_mut(&mut self.layers, &mut |layer| {
+            set(n, &mut layer.threshold);
+            n += 1;
+        });
     }
 
     /// Parameters and thresholds by name.
