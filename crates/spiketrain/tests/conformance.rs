@@ -233,6 +233,36 @@ const ROWS: &[Row] = &[
         bound: Bound::Mse(0.07),
     },
     Row {
+        method: "time-losses",
+        recipe: "
+        [data.mnist-mini]
+        n_train = 400
+        n_test = 200
+        [method.time-losses.network.custom]
+        layers = [
+            { conv = { channels = 8, kernel = 5, stride = 2 } },
+            { add = { body = [{ conv = { channels = 8, kernel = 3, padding = 1 } }] } },
+            { pool = { size = 2 } },
+            { dropout = { rate = 0.1 } },
+            { linear = { features = 64 } },
+            { linear = { features = 10 } },
+        ]
+        [method.time-losses.optimizer.adam-w]
+        learning_rate = 2e-3
+        weight_decay = 0.01
+        [method.time-losses.input]
+        mean = [0.1307]
+        deviation = [0.3081]
+        augment = [{ crop = { padding = 1 } }]
+        [train]
+        epochs = 4
+        batch_size = 20
+        [validation]
+        folds = 5
+    ",
+        bound: Bound::Accuracy(0.6),
+    },
+    Row {
         method: "sleep-stdp",
         recipe: "
         [data.mnist-mini]

@@ -8,8 +8,9 @@
 //!    else `Δ = c`, `u = u₋ + Δ`
 //! 3. `s = 1` where `u ≥ V`; then m, y, c and u are set to 0
 //!
-//! An input spike of weight w adds `w ε(k)` at the k-th step from its own on, until the next output
-//! spike: `ε(k) = (κ_m^k − κ_s^k) / (1 − τ_s/τ_m)`, or `Σ_{j≤k} κ_g^j` where not leaky.
+//! Where leaky, an input spike of weight w adds `w ε(k)` at the k-th step from its own on, until the
+//! next output spike: `ε(k) = (κ_m^k − κ_s^k) / (1 − τ_s/τ_m)`. Neurons without leak are given the
+//! gradients of the same kernel, as in the authors' program.
 //!
 //! Backward, with e the derivative of the loss with respect to the time of an output spike at step
 //! t_s: every input step t since the output spike before receives, k = t_s − t + 1,
@@ -120,15 +121,13 @@ impl Neuron {
 
     /// `ε(k)` for k = 1 to `n`.
     pub fn response(&self, n: usize) -> Vec<f32> {
-        let mut scan = Scan::new(1);
-        let (mut u, mut rises) = ([0.0], Rises { weight: &mut [0.0], time: &mut [0.0] });
-        (0..n)
-            .map(|k| {
-                let input = [if k == 0 { 1.0 } else { 0.0 }];
-                scan.advance(self, &input, &[f32::INFINITY], &mut u, Some(&mut rises));
-                u[0]
-            })
-            .collect()
+        let [mut membrane, mut synapse] = [1.0, 1.0];
+        let mut next = || {
+            membrane *= self.keep[0];
+            synapse *= self.keep[1];
+            self.gain * (membrane - synapse)
+        };
+        (0..n).map(|_| next()).collect()
     }
 
     /// `κ(k)` for k = 1 to `n`.
@@ -433,23 +432,12 @@ impl Latched {
         let (a, b) = (&mut a[..n], &mut b[..n]);
         let [c, d] = &mut self.time;
         let (c, d) = (&mut c[..n], &mut d[..n]);
-        if neuron.leaky {
-            for i in 0..n {
-                let new = e[i] * (-1.0 / rise[i]).clamp(-WEIGHT_CLIP, 0.0);
-                let fires = fired[i] != 0.0;
-                a[i] = km * if fires { new } else { a[i] };
-                b[i] = ks * if fires { new } else { b[i] };
-                to_weights[i] = neuron.gain * (a[i] - b[i]);
-            }
-        } else {
-            // ε(k) = Σ_{j≤k} κ_g^j: one power more at every step.
-            for i in 0..n {
-                let new = e[i] * (-1.0 / rise[i]).clamp(-WEIGHT_CLIP, 0.0);
-                let fires = fired[i] != 0.0;
-                a[i] = kg * if fires { new } else { a[i] };
-                b[i] = a[i] + if fires { 0.0 } else { b[i] };
-                to_weights[i] = b[i];
-            }
+        for i in 0..n {
+            let new = e[i] * (-1.0 / rise[i]).clamp(-WEIGHT_CLIP, 0.0);
+            let fires = fired[i] != 0.0;
+            a[i] = km * if fires { new } else { a[i] };
+            b[i] = ks * if fires { new } else { b[i] };
+            to_weights[i] = neuron.gain * (a[i] - b[i]);
         }
         let clip = neuron.time_clip;
         match neuron.kernel {
