@@ -37,6 +37,8 @@ pub mod losses;
 pub mod network;
 pub mod neuron;
 pub mod standardise;
+#[cfg(test)]
+mod tests;
 
 use crate::check::Checks;
 use crate::error::{Error, Result};

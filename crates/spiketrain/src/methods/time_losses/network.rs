@@ -95,8 +95,7 @@ pub enum Network {
     /// 128 128 P d 256 ×3 P d 512 ×3 P d, linear 2048 d, linear 2048 d, linear; kernels of 3.
     Vgg(Deep),
     /// 128C5; stages of 128, 256, 512 channels with two blocks of two convolutions each, every
-    /// stage's first with stride 2 and a 1×1 convolution beside it, d after each; P, linear 2048,
-    /// linear.
+    /// stage's first with stride 2 and a 1×1 convolution beside it, d after each; P, linear.
     Resnet(Deep),
     /// 128 P d 256 d 256 P d 256 d 256 P d 128 P d, linear 512 d, linear 256 d, linear: for frames
     /// of 48×48.
@@ -137,7 +136,7 @@ fn resnet(rate: f32) -> Vec<LayerSpec> {
         layers.push(block(1, Vec::new()));
         layers.push(LayerSpec::Dropout { rate });
     }
-    layers.extend([LayerSpec::Pool { size: 2 }, LayerSpec::Linear { features: 2048 }]);
+    layers.push(LayerSpec::Pool { size: 2 });
     layers
 }
 
