@@ -12,7 +12,7 @@ use super::kernel::Spikes;
 use super::neuron::{Lif, Threshold};
 use super::norm::{Affine, Moments, Norm, PerStep};
 use super::parameters::{Gradients, Parameters};
-use super::shards;
+use super::shards::{self, Workspaces};
 use super::signal::{Data, Gradient, Signal};
 use crate::simd::{Simd, dispatch};
 use crate::spikes::Shape;
@@ -51,9 +51,10 @@ impl Record {
         &self.input
     }
 
-    /// The layer's input, once the record has served.
-    pub fn into_input(self) -> Arc<Signal> {
-        self.input
+    /// Gives back the memory, once the record has served.
+    pub fn recycle(self, workspaces: &Workspaces) {
+        workspaces.give_signal(self.input);
+        self.derivative.into_iter().for_each(|derivative| workspaces.give(derivative));
     }
 }
 

@@ -13,7 +13,7 @@ const N_SHARDS: usize = 16;
 const GRADIENT_BUDGET: usize = 1 << 23;
 
 /// Arrays kept for use again.
-const MOST_SPARE: usize = 64;
+const MOST_SPARE: usize = 256;
 
 /// `0..n` in at most `n_shards` ranges that follow one another, of sizes that differ by one.
 pub fn ranges(n: usize, n_shards: usize) -> Vec<Range<usize>> {

@@ -113,13 +113,13 @@ fn check_eligibility(golden: &Golden, comparison: &mut Comparison) {
     let outside = |values: &[f32]| frames::outside(values, shape);
     let upstream = frames::gradient(golden.get("in.grad_rate"), shape);
     for goes_on in [false, true] {
-        let mut neurons = Neurons::new(&lif, n, goes_on);
+        let workspaces = Workspaces::default();
+        let mut neurons = Neurons::new(&lif, n, n_steps, goes_on, &workspaces);
         let mut spikes = Vec::new();
         for block in x.chunks_exact(if goes_on { n } else { x.len() }) {
             let block = frames::signal(block, shape, block.len() / n);
             spikes.extend(frames::planes(neurons.advance(&lif, threshold, &block, None, None)));
         }
-        neurons.finish();
         comparison.exact::<f32, u8>("spikes", &spikes, golden.get("spikes"));
         let Neurons { rate, eligibility, .. } = &neurons;
         close_to_both(golden, comparison, "mean_rate", &outside(rate), LAYER);

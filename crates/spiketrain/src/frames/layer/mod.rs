@@ -73,7 +73,7 @@ impl Record {
     fn recycle(self, workspaces: &Workspaces) {
         match self {
             Record::Conv(input) => workspaces.give_signal(input),
-            Record::Activation(record) => workspaces.give_signal(record.into_input()),
+            Record::Activation(record) => record.recycle(workspaces),
             _ => {}
         }
     }
@@ -187,7 +187,7 @@ pub fn backward(
                 let d_in =
                     conv.backward_through(&input, through, &mut d, context, gradients, wants);
                 context.workspaces.give(d);
-                context.workspaces.give_signal(y.into_input());
+                y.recycle(context.workspaces);
                 context.workspaces.give_signal(input);
                 (first, d_in?)
             }
@@ -290,7 +290,7 @@ impl Layer {
             }
             (Layer::Activation(layer), Record::Activation(record)) => {
                 let d_in = layer.backward(context.parameters, &record, d, gradients);
-                context.workspaces.give_signal(record.into_input());
+                record.recycle(context.workspaces);
                 Some(d_in)
             }
             (Layer::Dropout(dropout), Record::Dropout(was_steady)) => {

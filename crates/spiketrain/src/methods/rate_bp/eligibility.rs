@@ -19,7 +19,7 @@ use crate::frames::activation::{AffineTiles, Images};
 use crate::frames::kernel::Spikes;
 use crate::frames::neuron::{Lif, Reset};
 use crate::frames::norm::Affine;
-use crate::frames::shards;
+use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
 use crate::simd::{Simd, dispatch};
 use crate::spikes::Shape;
@@ -28,63 +28,73 @@ use std::ops::Range;
 /// What one layer of neurons notes, `[sample, row, column, channel]` each.
 #[derive(Clone, Debug)]
 pub struct Neurons {
-    /// Σ s while it runs, r once it is finished.
+    /// Σ s while it runs, r after the last step.
     pub rate: Vec<f32>,
-    /// Σ f sg while it runs, e once it is finished.
+    /// Σ f sg while it runs, e after the last step.
     pub eligibility: Vec<f32>,
     /// v and f after the last step of a block; empty where one block holds all steps.
     membrane: Vec<f32>,
     factor: Vec<f32>,
-    /// Steps done.
+    /// Steps done, and steps there are.
+    done: usize,
     n_steps: usize,
 }
 
 impl Neurons {
-    /// `n` neurons before their first step. Those that go on from block to block keep their
-    /// membranes.
-    pub fn new(neuron: &Lif, n: usize, goes_on: bool) -> Self {
-        let zeros = || vec![0.0; n];
-        let membrane = if goes_on { zeros() } else { Vec::new() };
-        let factor = if goes_on && !is_shared(neuron) { vec![neuron.gain; n] } else { Vec::new() };
-        Self { rate: zeros(), eligibility: zeros(), membrane, factor, n_steps: 0 }
+    /// `n` neurons before the first of `n_steps` steps. Those that go on from block to block keep
+    /// their membranes.
+    pub fn new(
+        neuron: &Lif,
+        n: usize,
+        n_steps: usize,
+        goes_on: bool,
+        workspaces: &Workspaces,
+    ) -> Self {
+        let room = |is_needed: bool| if is_needed { workspaces.take(n) } else { Vec::new() };
+        let (rate, eligibility, membrane) = (room(true), room(true), room(goes_on));
+        let factor = room(goes_on && !is_shared(neuron));
+        Self { rate, eligibility, membrane, factor, done: 0, n_steps }
     }
 
-    /// Runs the steps of a block, gives the spikes and adds the block's input to `sum`, if there is
-    /// one. `input` is dense.
+    /// Runs the steps of a block, gives the spikes and brings `mean`, if there is one, from the sum
+    /// of the inputs of earlier blocks to that of this block too, and in the last block to their
+    /// mean. `input` is dense.
     pub fn advance(
         &mut self,
         neuron: &Lif,
         threshold: f32,
         input: &Signal,
         affine: Option<&Affine>,
-        sum: Option<&mut [f32]>,
+        mean: Option<&mut [f32]>,
     ) -> Signal {
         let (shape, simd) = (input.shape, Simd::best());
         let images = Images::new(input);
         let tiles = AffineTiles::new(affine, shape);
         let mut spikes = Spikes::silent(shape, input.n_steps * input.n_samples);
-        let factors = shared_factors(neuron, self.n_steps, input.n_steps);
-        let layer = Layer { neuron, threshold, tiles: &tiles, factors: &factors };
-        self.n_steps += input.n_steps;
+        let factors = shared_factors(neuron, self.done, input.n_steps);
+        let is_first = self.done == 0;
+        self.done += input.n_steps;
+        let scale = (self.done == self.n_steps).then_some(1.0 / self.n_steps as f32);
+        let layer = Layer { neuron, threshold, tiles: &tiles, factors: &factors, is_first, scale };
         let mut words =
             shards::by_sample(spikes.words_mut(), input.n_samples, Spikes::words_per_image(shape))
                 .into_iter();
         let mut each = [
             Some(&mut self.rate[..]),
             Some(&mut self.eligibility[..]),
-            sum,
+            mean,
             (!self.membrane.is_empty()).then_some(&mut self.membrane[..]),
             (!self.factor.is_empty()).then_some(&mut self.factor[..]),
         ]
         .map(|values| values.map(|v| v.chunks_exact_mut(shape.len())));
         let mut sample = || {
-            let [rate, eligibility, sum, membrane, factor] =
+            let [rate, eligibility, mean, membrane, factor] =
                 each.each_mut().map(|v| v.as_mut().and_then(Iterator::next));
             Some(Sample {
                 words: words.next()?,
                 rate: rate?,
                 eligibility: eligibility?,
-                sum,
+                mean,
                 membrane,
                 factor,
             })
@@ -98,11 +108,10 @@ impl Neurons {
         Signal { data: Data::Spikes(spikes), ..*input }
     }
 
-    /// From sums to means over the steps.
-    pub fn finish(&mut self) {
-        let scale = 1.0 / self.n_steps as f32;
-        self.rate.iter_mut().chain(&mut self.eligibility).for_each(|v| *v *= scale);
-        (self.membrane, self.factor) = (Vec::new(), Vec::new());
+    /// Gives back the memory that the steps needed.
+    pub fn finish(&mut self, workspaces: &Workspaces) {
+        workspaces.give(std::mem::take(&mut self.membrane));
+        workspaces.give(std::mem::take(&mut self.factor));
     }
 }
 
@@ -143,6 +152,10 @@ struct Layer<'a> {
     tiles: &'a AffineTiles,
     /// f of each step; empty where every neuron has its own.
     factors: &'a [f32],
+    /// Whether this is the first block.
+    is_first: bool,
+    /// From sums to means, in the last block.
+    scale: Option<f32>,
 }
 
 /// One sample of a layer.
@@ -151,7 +164,7 @@ struct Sample<'a> {
     words: Vec<&'a mut [u64]>,
     rate: &'a mut [f32],
     eligibility: &'a mut [f32],
-    sum: Option<&'a mut [f32]>,
+    mean: Option<&'a mut [f32]>,
     membrane: Option<&'a mut [f32]>,
     factor: Option<&'a mut [f32]>,
 }
@@ -181,20 +194,33 @@ fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<S
             let at = row * row_len..(row + 1) * row_len;
             let words_at = row * row_words..(row + 1) * row_words;
             let start = |to: &mut [f32], kept: Option<&&mut [f32]>, value: f32| match kept {
-                Some(kept) => to.copy_from_slice(&kept[at.clone()]),
-                None => to.fill(value),
+                Some(kept) if !layer.is_first => to.copy_from_slice(&kept[at.clone()]),
+                _ => to.fill(value),
             };
             start(&mut memory.v, sample.membrane.as_ref(), 0.0);
             start(&mut memory.f, sample.factor.as_ref(), layer.neuron.gain);
+            let rate = &mut sample.rate[at.clone()];
+            let eligibility = &mut sample.eligibility[at.clone()];
+            let mut mean = sample.mean.as_mut().map(|mean| &mut mean[at.clone()]);
+            if layer.is_first {
+                rate.fill(0.0);
+                eligibility.fill(0.0);
+                mean.iter_mut().for_each(|mean| mean.fill(0.0));
+            }
             for (t, words) in sample.words.iter_mut().enumerate() {
                 let y = &images.at(t, n)[at.clone()];
-                if let Some(sum) = &mut sample.sum {
-                    sum[at.clone()].iter_mut().zip(y).for_each(|(s, &y)| *s += y);
+                if let Some(mean) = &mut mean {
+                    mean.iter_mut().zip(y).for_each(|(m, &y)| *m += y);
                 }
                 layer.tiles.apply(t, y, &mut memory.u);
                 let words = &mut words[words_at.clone()];
-                let rate = &mut sample.rate[at.clone()];
-                memory.step(layer, t, words, rate, &mut sample.eligibility[at.clone()]);
+                memory.step(layer, t, words, rate, eligibility);
+            }
+            if let Some(scale) = layer.scale {
+                let to_mean = |sum: &mut [f32]| sum.iter_mut().for_each(|s| *s *= scale);
+                to_mean(rate);
+                to_mean(eligibility);
+                mean.into_iter().for_each(to_mean);
             }
             let keep = |from: &[f32], kept: Option<&mut &mut [f32]>| {
                 if let Some(kept) = kept {

@@ -155,8 +155,11 @@ impl Walk<'_> {
             Layer::Dropout(_) if !is_read => Record::Dropout(false),
             Layer::Vote(_) if !is_read => Record::Vote,
             _ => {
-                let mut notes = Notes::default();
-                let (output, record) = layer.forward(rates.read(), &self.context, &mut notes)?;
+                let (input, mut notes) = (rates.read(), Notes::default());
+                let is_let_go = matches!(layer, Layer::AveragePool(_) | Layer::MaxPool(_));
+                let kept = is_let_go.then(|| input.clone());
+                let (output, record) = layer.forward(input, &self.context, &mut notes)?;
+                kept.into_iter().for_each(|kept| self.context.workspaces.give_signal(kept));
                 return Ok((record, Rates { signal: Some(output), is_mean }));
             }
         };

@@ -11,6 +11,7 @@ use crate::frames::activation::Activation;
 use crate::frames::layer::{self, Activity, Add, Context, Layer, Notes, Phase, check_finite};
 use crate::frames::loss::mean_over_time;
 use crate::frames::net::Net;
+use crate::frames::neuron::Lif;
 use crate::frames::norm::{Affine, EPSILON, Moments, PerStep};
 use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
@@ -117,7 +118,7 @@ pub fn run(
     if settings.mode == Mode::SingleStep {
         outputs.iter_mut().for_each(|z| *z /= n_steps as f32);
     }
-    let layers = walk.layers.into_iter().map(Running::finish).collect::<Vec<_>>();
+    let layers = walk.layers.into_iter().map(|l| l.finish(workspaces)).collect::<Vec<_>>();
     let mut notes = walk.notes;
     for neurons in layers.iter().filter_map(|l| l.neurons.as_ref()) {
         notes.activity.push(activity(&neurons.rate, rate_input.n_samples));
@@ -145,15 +146,18 @@ fn of_rates(input: &Signal, settings: &Settings) -> (Signal, bool) {
 /// What one layer of neurons did, from its mean rates `[sample, …]`.
 fn activity(rate: &[f32], n_samples: usize) -> Activity {
     let n = rate.len() / n_samples;
-    let (mut silent, mut saturated) = (vec![true; n], vec![true; n]);
+    // 1/T is rounded, so that a neuron that fires at every step may have a rate just below 1.
+    const ALL: f32 = 1.0 - 1e-6;
+    let (mut sum, mut silent, mut saturated) = (vec![0.0; n], vec![true; n], vec![true; n]);
     for sample in rate.chunks_exact(n) {
-        for ((silent, saturated), &r) in silent.iter_mut().zip(&mut saturated).zip(sample) {
-            *silent &= r == 0.0;
-            *saturated &= r == 1.0;
+        for (i, &r) in sample.iter().enumerate() {
+            sum[i] += r;
+            silent[i] &= r == 0.0;
+            saturated[i] &= r >= ALL;
         }
     }
     let share = |of: &[bool]| of.iter().filter(|&&is| is).count() as f64 / n as f64;
-    let total: f64 = rate.iter().map(|&r| f64::from(r)).sum();
+    let total: f64 = sum.iter().map(|&s| f64::from(s)).sum();
     Activity {
         rate: total / rate.len() as f64,
         silent: share(&silent),
@@ -166,8 +170,8 @@ fn activity(rate: &[f32], n_samples: usize) -> Activity {
 enum Mean {
     /// The input is the same at every step.
     Still(Arc<Signal>),
-    /// Sum over the steps so far.
-    Sum(Vec<f32>),
+    /// Sum over the blocks so far; with the last it becomes their mean.
+    Moving(Vec<f32>),
 }
 
 /// A layer while the steps run.
@@ -175,8 +179,6 @@ enum Mean {
 struct Running {
     /// Sizes of one step, without values.
     sizes: Signal,
-    /// Steps of all blocks.
-    n_steps: usize,
     neurons: Option<Neurons>,
     input: Option<Mean>,
     affine: Option<Affine>,
@@ -184,22 +186,19 @@ struct Running {
 }
 
 impl Running {
-    fn finish(self) -> Noted {
-        let Running { sizes, n_steps, mut neurons, input, affine, moments } = self;
+    fn finish(self, workspaces: &Workspaces) -> Noted {
+        let Running { sizes, mut neurons, input, affine, moments, .. } = self;
         if let Some(neurons) = &mut neurons {
-            neurons.finish();
+            neurons.finish(workspaces);
         }
         let norm = input.zip(affine).map(|(input, affine)| {
-            let data = match input {
-                Mean::Still(signal) => Arc::unwrap_or_clone(signal).data,
-                Mean::Sum(sum) => Data::Values(sum),
+            let values = match input {
+                Mean::Still(signal) => match Arc::unwrap_or_clone(signal).data {
+                    Data::Values(values) | Data::Steady(values) => values,
+                    Data::Spikes(_) => unreachable!("what is normalised is dense"),
+                },
+                Mean::Moving(mean) => mean,
             };
-            let (mut values, scale) = match data {
-                Data::Steady(values) => (values, 1.0),
-                Data::Values(values) => (values, 1.0 / n_steps as f32),
-                Data::Spikes(_) => unreachable!("what is normalised is dense"),
-            };
-            values.iter_mut().for_each(|v| *v *= scale);
             let input = Arc::new(Signal { data: Data::Values(values), ..sizes });
             NotedNorm { input, affine, moments }
         });
@@ -283,7 +282,8 @@ impl Walk<'_> {
         };
         if self.at == self.layers.len() {
             let goes_on = self.n_steps > self.context.n_steps;
-            self.layers.push(Running::new(layer, &input, self.n_steps, goes_on));
+            let workspaces = self.context.workspaces;
+            self.layers.push(Running::new(layer, &input, self.n_steps, goes_on, workspaces));
         }
         let running = &mut self.layers[self.at];
         self.at += 1;
@@ -300,16 +300,19 @@ impl Walk<'_> {
         let parameters = self.context.parameters;
         let output = match (&layer.neuron, &mut running.neurons) {
             (Some(neuron), Some(noted)) => {
-                let sum = match &mut running.input {
-                    Some(Mean::Sum(sum)) => Some(&mut sum[..]),
+                let mean = match &mut running.input {
+                    Some(Mean::Moving(mean)) => Some(&mut mean[..]),
                     _ => None,
                 };
                 let threshold = neuron.threshold(parameters);
-                noted.advance(neuron, threshold, &input, affine.as_ref(), sum)
+                noted.advance(neuron, threshold, &input, affine.as_ref(), mean)
             }
             _ => {
-                if let Some(Mean::Sum(sum)) = &mut running.input {
-                    add_steps(sum, &input);
+                if let Some(Mean::Moving(mean)) = &mut running.input {
+                    let is_first = running.moments.len() == 1;
+                    let is_last = running.moments.len() * input.n_steps == self.n_steps;
+                    let scale = if is_last { 1.0 / self.n_steps as f32 } else { 1.0 };
+                    add_steps(mean, &input, is_first, scale);
                 }
                 layer.forward(parameters, &input, affine.as_ref())
             }
@@ -325,16 +328,22 @@ impl Walk<'_> {
 
 impl Running {
     /// A layer before its first step.
-    fn new(layer: &Activation, input: &Arc<Signal>, n_steps: usize, goes_on: bool) -> Self {
+    fn new(
+        layer: &Activation,
+        input: &Arc<Signal>,
+        n_steps: usize,
+        goes_on: bool,
+        workspaces: &Workspaces,
+    ) -> Self {
         let n = input.n_samples * input.shape.len();
         let mean = || match input.is_steady() {
             true => Mean::Still(input.clone()),
-            false => Mean::Sum(vec![0.0; n]),
+            false => Mean::Moving(workspaces.take(n)),
         };
+        let neurons = |neuron: &Lif| Neurons::new(neuron, n, n_steps, goes_on, workspaces);
         Self {
             sizes: Signal { n_steps: 1, data: Data::Values(Vec::new()), ..**input },
-            n_steps,
-            neurons: layer.neuron.map(|neuron| Neurons::new(&neuron, n, goes_on)),
+            neurons: layer.neuron.as_ref().map(neurons),
             input: layer.norm.map(|_| mean()),
             affine: None,
             moments: Vec::new(),
@@ -342,15 +351,19 @@ impl Running {
     }
 }
 
-/// Adds every step of a signal to `sum`.
-fn add_steps(sum: &mut [f32], signal: &Signal) {
-    let (len, values) = (signal.shape.len(), signal.values());
-    let ranges = shards::of_images(signal.n_samples);
+/// Adds every step of a block to `sum`, or sets out with them, and multiplies by `scale`.
+fn add_steps(sum: &mut [f32], block: &Signal, is_first: bool, scale: f32) {
+    let (len, values) = (block.shape.len(), block.values());
+    let ranges = shards::of_images(block.n_samples);
     let jobs = ranges.iter().cloned().zip(shards::split(sum, &ranges, len)).collect();
     shards::map(jobs, |_, (range, sum)| {
-        for step in values.chunks_exact(signal.n_samples * len) {
+        if is_first {
+            sum.fill(0.0);
+        }
+        for step in values.chunks_exact(block.n_samples * len) {
             let step = &step[range.start * len..range.end * len];
             sum.iter_mut().zip(step).for_each(|(s, &v)| *s += v);
         }
+        sum.iter_mut().for_each(|s| *s *= scale);
     });
 }

@@ -150,9 +150,8 @@ fn eligibility_is_the_gradient_of_the_rate_for_a_shift_of_the_input() {
         };
         let lif = Lif::new(&params, "neuron", &mut Parameters::default());
         let input = Signal { shape, n_steps, n_samples, data: Data::Values(x.clone()) };
-        let mut neurons = Neurons::new(&lif, n, false);
+        let mut neurons = Neurons::new(&lif, n, n_steps, false, &Workspaces::default());
         let spikes = neurons.advance(&lif, threshold, &input, None, None).into_values();
-        neurons.finish();
         assert_near("rate", &neurons.rate, &mean_over_time(&spikes, n_steps), 1e-6);
         let ours: Vec<f32> = neurons.eligibility.iter().zip(&d).map(|(e, d)| e * d).collect();
         let layer = Activation { norm: None, neuron: Some(lif) };
@@ -175,9 +174,8 @@ fn eligibility_has_a_closed_form() {
         let lif = Lif::new(&params, "neuron", &mut Parameters::default());
         let data = Data::Values(x.clone());
         let input = Signal { shape: Shape::flat(n), n_steps, n_samples: 1, data };
-        let mut neurons = Neurons::new(&lif, n, false);
+        let mut neurons = Neurons::new(&lif, n, n_steps, false, &Workspaces::default());
         neurons.advance(&lif, params.threshold, &input, None, None);
-        neurons.finish();
         for i in 0..n {
             let (mut v, mut expected) = (0.0f64, 0.0f64);
             for t in 0..n_steps {
