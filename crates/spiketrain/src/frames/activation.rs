@@ -331,8 +331,11 @@ fn combine_body(of: Images<'_>, tiles: &[Tiles; 4], images: Range<usize>, d: &mu
 
 /// Sum of a gradient `[time, …]` over its steps.
 pub fn sum_steps(d: &[f32], n_steps: usize) -> Gradient {
-    let mut sum = d.to_vec();
-    add_steps(&mut sum, d.len() / n_steps);
+    let (first, rest) = d.split_at(d.len() / n_steps);
+    let mut sum = first.to_vec();
+    for step in rest.chunks_exact(first.len()) {
+        sum.iter_mut().zip(step).for_each(|(s, &d)| *s += d);
+    }
     sum
 }
 

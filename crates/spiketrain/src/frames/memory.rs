@@ -22,14 +22,14 @@ impl Memory {
         self.learned + self.kept + self.passing
     }
 
-    /// The sentence for the log about a step with `batch_size` samples.
-    pub fn note(&self, net: &Net, batch_size: usize) -> String {
+    /// The sentence for the log about a step with `batch_size` samples of a network with so many
+    /// learned values.
+    pub fn note(&self, n_parameters: usize, batch_size: usize) -> String {
         let mega = |bytes: usize| bytes as f64 / 1e6;
         format!(
-            "{} parameters; a step of {batch_size} samples takes about {:.0} MB ({:.0} MB of \
+            "{n_parameters} parameters; a step of {batch_size} samples takes about {:.0} MB ({:.0} MB of \
              weights, gradients and optimiser, {:.0} MB kept for the backward pass, {:.0} MB \
              that pass between layers)",
-            net.parameters.n_values(),
             mega(self.total()),
             mega(self.learned),
             mega(self.kept),

@@ -173,7 +173,7 @@ impl Trainer {
     /// Size of the network and the memory of a step with `batch_size` samples.
     pub fn notes(&self, batch_size: usize) -> Vec<String> {
         let memory = super::memory::of_step(&self.net, batch_size, self.optimizer.n_moments());
-        vec![memory.note(&self.net, batch_size)]
+        vec![memory.note(self.net.parameters.n_values(), batch_size)]
     }
 
     /// What the epoch's health was.

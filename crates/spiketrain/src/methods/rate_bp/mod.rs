@@ -306,6 +306,6 @@ impl Learner for RateBp {
     fn notes(&self, batch_size: usize) -> Vec<String> {
         let Trainer { net, optimizer, .. } = &self.trainer;
         let memory = memory::of_step(net, self.settings.mode, batch_size, optimizer.n_moments());
-        vec![memory.note(net, batch_size)]
+        vec![memory.note(net.parameters.n_values(), batch_size)]
     }
 }

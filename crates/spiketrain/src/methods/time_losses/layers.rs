@@ -134,7 +134,8 @@ impl Spiking {
         let total = neuron.backward(&self.threshold, &current, spikes, &mut e, &mut to_weights);
         back.totals.push(total);
         if input.is_steady() {
-            to_weights = sum_steps(&to_weights, input.n_steps);
+            let of_steps = sum_steps(&to_weights, input.n_steps);
+            workspaces.give(std::mem::replace(&mut to_weights, of_steps));
         }
         self.conv.gradients(&input, &to_weights, context, &mut back.gradients);
         self.finish(context.parameters, &mut back.gradients);

@@ -44,6 +44,7 @@ use crate::check::Checks;
 use crate::error::{Error, Result};
 use crate::frames::health::Health;
 use crate::frames::kernel::Spikes;
+use crate::frames::memory::Memory;
 use crate::frames::optimizer::{self, Group, Optimizer};
 use crate::frames::parameters::Kind;
 use crate::frames::shards::Workspaces;
@@ -436,17 +437,8 @@ impl Learner for TimeLosses {
         let neurons: usize = self.net.spiking().iter().map(|l| l.conv.kernel.output().len()).sum();
         // Weighted inputs are kept; two gradients of the largest layer live at once.
         let (kept, passing) = (step * neurons, 3 * step * largest.unwrap_or(0));
-        let mega = |bytes: usize| bytes as f64 / 1e6;
-        vec![format!(
-            "{} parameters; a step of {batch_size} samples takes about {:.0} MB ({:.0} MB of \
-             weights, gradients and optimiser, {:.0} MB kept for the backward pass, {:.0} MB that \
-             pass between layers)",
-            self.net.parameters.n_values(),
-            mega(learned + kept + passing),
-            mega(learned),
-            mega(kept),
-            mega(passing),
-        )]
+        let memory = Memory { learned, kept, passing };
+        vec![memory.note(self.net.parameters.n_values(), batch_size)]
     }
 
     fn figures(&self, probe: &Batch<'_>) -> Result<Vec<crate::event::Figure>> {

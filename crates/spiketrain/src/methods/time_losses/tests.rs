@@ -2,7 +2,7 @@
 
 use super::losses::{Loss, Readout, Targets, force_labels};
 use super::network::{Deep, LayerSpec, Net, Network};
-use super::neuron::{Neuron, Params, TimeKernel};
+use super::neuron::{Neuron, Params};
 use super::{first_alone, first_spikes, initial, standardise};
 use crate::frames::kernel::Spikes;
 use crate::frames::net::{steady, values};
@@ -56,24 +56,27 @@ fn a_spike_falls_where_the_response_reaches_the_threshold() {
 }
 
 #[test]
-fn the_weight_gradient_is_the_derivative_of_the_time_it_linearises() {
-    // With the membrane's rise as slope, dt/dw = −ε(k)/(w (ε(k) − ε(k−1))); between steps the
-    // crossing moves by as much, to first order in the change of w.
-    let neuron = Neuron::new(&Params { kernel: TimeKernel::Original, ..Params::default() });
-    let response: Vec<f64> = neuron.response(4).iter().map(|&e| f64::from(e)).collect();
-    let crossing = |w: f64, threshold: f64| {
-        let k = response.iter().position(|e| w * e >= threshold).unwrap();
-        let before = if k == 0 { 0.0 } else { w * response[k - 1] };
-        k as f64 + (threshold - before) / (w * response[k] - before)
+fn the_weight_gradient_is_the_derivative_of_the_crossing() {
+    // The membrane between two steps as a straight line, the threshold at the end of a step:
+    // dt/dw = −ε(k)/(w (ε(k) − ε(k−1))).
+    let (neuron, n_steps, w) = (Neuron::new(&Params::default()), 6, 1.7f32);
+    let response: Vec<f64> = neuron.response(n_steps).iter().map(|&e| f64::from(e)).collect();
+    let threshold = w * response[1] as f32 * (1.0 - 1e-6);
+    let crossing = |w: f64| {
+        let (before, at) = (w * response[0], w * response[1]);
+        (f64::from(threshold) - before) / (at - before)
     };
-    // The threshold stands at the very end of the step.
-    let w = 1.7;
-    let threshold = w * response[1] * (1.0 - 1e-12);
-    let h = 1e-6;
-    let difference = (crossing(w + h, threshold) - crossing(w, threshold)) / h;
-    let slope = w * (response[1] - response[0]);
-    let expected = -response[1] / slope;
-    assert!((difference - expected).abs() < 1e-4 * expected.abs(), "{difference} {expected}");
+    let h = 1e-5;
+    let difference = (crossing(f64::from(w) + h) - crossing(f64::from(w) - h)) / (2.0 * h);
+    let current = one_synapse(w, n_steps);
+    let output = neuron.fire(&[threshold], &current).into_values();
+    assert_eq!(output.iter().position(|&s| s != 0.0), Some(2));
+    let (mut e, mut to_weights) = (vec![0.0; n_steps], vec![0.0; n_steps]);
+    e[2] = 1.0;
+    let spikes = Spikes::from_dense(Shape::flat(1), &output);
+    neuron.backward(&[threshold], &current, &spikes, &mut e, &mut to_weights);
+    let ours = f64::from(to_weights[1]);
+    assert!((difference - ours).abs() < 1e-4 * ours.abs(), "{difference} against {ours}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Conv2d {
     }
 
     /// True if every output reads the whole input once.
-    fn covers_input(&self) -> bool {
+    pub(in crate::frames::kernel) fn covers_input(&self) -> bool {
         self.kernel == [self.input.height, self.input.width] && self.padding == [0; 2]
     }
 

@@ -71,7 +71,7 @@ pub(in crate::frames::kernel) fn weight_gradient(
     assert_eq!(conv.stride, [1, 1], "tiles are of every pixel");
     let shape = conv.input;
     // Where one window covers the input, every neuron is a channel of its own.
-    let conv = &if conv.output().height * conv.output().width == 1 && conv.padding == [0, 0] {
+    let conv = &if conv.covers_input() {
         Conv2d::linear(Shape::flat(shape.len()), conv.out_channels)
     } else {
         *conv
