@@ -1,6 +1,6 @@
 //! Pictures for the report.
 
-use super::{Sample, Shift, StidiBp};
+use super::{Sample, StidiBp, Variation};
 use crate::event::{Figure, Histogram, RasterPanel};
 use crate::learner::Batch;
 use crate::metrics::histogram;
@@ -13,7 +13,7 @@ pub(super) fn figures(learner: &StidiBp, probe: &Batch<'_>) -> Vec<Figure> {
     let mut panels = Vec::new();
     let mut sample = Sample::default();
     for &row in probe.rows {
-        learner.forward(probe.inputs.as_times().sample(row), Shift::default(), &mut sample);
+        learner.forward(probe.inputs.as_times().sample(row), &Variation::default(), &mut sample);
         let maps = sample.traces.iter().map(|t| &t.input).chain([&sample.outputs]);
         for (all, map) in times.iter_mut().zip(maps) {
             let fired = map.iter().filter(|&&t| t < n_steps);

@@ -2,6 +2,7 @@
 
 use super::network::{Kind, Size};
 use super::params::{Displacement, Latency, Params};
+use crate::seed::Stream;
 use crate::simd::Line;
 use crate::times::stepped::pool::{NO_ORIGIN, earliest};
 use crate::times::stepped::{
@@ -49,8 +50,26 @@ impl Layer {
         (self.threshold / self.factor) as f32
     }
 
-    /// From `trace.input` to `trace.times` and, pooled, to `output`.
-    pub(super) fn forward(&self, p: &Params, trace: &mut Trace, output: &mut Vec<f32>) {
+    /// From `trace.input` to `trace.times` and, pooled, to `output`. With `dropout`, a rate q and
+    /// its random numbers, each input spike is left out with probability q and the threshold is
+    /// multiplied by 1 − q, as if the spikes that stay were 1/(1 − q) times as strong.
+    pub(super) fn forward(
+        &self,
+        p: &Params,
+        dropout: Option<(f64, &mut Stream)>,
+        trace: &mut Trace,
+        output: &mut Vec<f32>,
+    ) {
+        let mut limit = self.limit();
+        if let Some((rate, stream)) = dropout.filter(|d| d.0 > 0.0) {
+            let silent = f32::from(p.n_steps);
+            for t in trace.input.iter_mut().filter(|t| **t < silent) {
+                if stream.chance(rate as f32) {
+                    *t = silent;
+                }
+            }
+            limit *= (1.0 - rate) as f32;
+        }
         let psp = Psp { rise: p.rise, fall: p.fall };
         self.gather(p.n_steps, trace);
         let lanes = self.rows.n_lanes();
@@ -58,7 +77,6 @@ impl Layer {
         trace.times.resize(n_windows * lanes, 0.0);
         for (w, times) in trace.times.chunks_exact_mut(lanes).enumerate() {
             let events = &trace.events[trace.starts[w]..trace.starts[w + 1]];
-            let limit = self.limit();
             first_spikes(&self.rows, psp, p.n_steps, limit, events, &mut trace.history, times);
         }
         let n = self.size.neurons;

@@ -33,6 +33,7 @@
 
 mod figures;
 mod layer;
+mod learn;
 mod network;
 mod params;
 pub mod targets;
@@ -47,19 +48,13 @@ use crate::learner::{
     Batch, Card, Ctx, EpochReport, Learner, Measure, Prediction, StepReport, Task,
 };
 use crate::seed::Stream;
-use crate::simd::{LANES, Line};
+use crate::simd::Line;
 use crate::spikes::{Events, Notation, Shape};
 use crate::state::State;
 use crate::times::stepped::{Rows, Sign};
 use layer::{Layer, Trace};
 use network::{Map, Plan};
 use rayon::prelude::*;
-
-/// Parts a mini-batch is cut into, whatever the number of threads; their sums are added in order.
-const N_SHARDS: usize = 8;
-
-/// Rows of weights of a fully connected layer that are updated together.
-const ROWS_PER_PART: usize = 16;
 
 /// The method's visiting card.
 pub const CARD: Card = Card {
@@ -71,6 +66,8 @@ pub const CARD: Card = Card {
     metrics: &[
         ("learned_from", "share of the epoch's samples whose margin did not hold"),
         ("weight_scale_N", "mean absolute weight of layer N over its threshold"),
+        ("fired_N", "share of the outputs of layer N, after pooling, that fired in training"),
+        ("time_N", "mean time of those spikes, as a fraction of the window"),
         (
             "tie_generous_accuracy",
             "share of the samples whose class is among the earliest outputs, as the programs of \
@@ -97,6 +94,9 @@ pub struct StidiBp {
     layers: Vec<Layer>,
     n_seen: u64,
     n_learned: u64,
+    /// Outputs of each layer that fired in this epoch, and the sum of their times.
+    fired: Vec<u64>,
+    fired_steps: Vec<u64>,
     /// Working space, one entry a sample of a mini-batch; holds nothing between steps.
     samples: Vec<Sample>,
     /// Weight changes of the shards of a mini-batch.
@@ -150,6 +150,7 @@ impl StidiBp {
         }
         let plan = Plan::parse(&params.hidden).map_err(Error::recipe)?;
         let sizes = plan.sizes(task.shape, task.n_classes)?;
+        let n_layers = sizes.len();
         let sign = match params.weights {
             Weights::Real => Sign::Real,
             Weights::Binary => Sign::Signs,
@@ -174,6 +175,8 @@ impl StidiBp {
             layers: sizes.into_iter().enumerate().map(layer).collect(),
             n_seen: 0,
             n_learned: 0,
+            fired: vec![0; n_layers],
+            fired_steps: vec![0; n_layers],
             samples: Vec::new(),
             changes: Vec::new(),
         })
@@ -212,8 +215,8 @@ impl StidiBp {
     ///
     /// If a label is no class.
     pub fn learn(&mut self, samples: &[(Events<'_>, usize)], rate: f64) -> Result<Vec<Record>> {
-        let shifts = vec![Shift::default(); samples.len()];
-        self.mini_batch(samples, &shifts, rate)?;
+        let variations = vec![Variation::default(); samples.len()];
+        self.mini_batch(samples, &variations, rate)?;
         Ok(self.samples[..samples.len()].iter().map(|s| self.record(s)).collect())
     }
 
@@ -237,10 +240,11 @@ impl StidiBp {
     }
 
     /// Forward pass of one sample, decision included (equation 1).
-    fn forward(&self, events: Events<'_>, shift: Shift, sample: &mut Sample) {
+    fn forward(&self, events: Events<'_>, variation: &Variation, sample: &mut Sample) {
         let p = &self.params;
         sample.traces.resize_with(self.layers.len(), Trace::default);
-        self.code(events, shift, &mut sample.traces[0].input);
+        self.code(events, variation, &mut sample.traces[0].input);
+        let mut stream = variation.dropout.clone();
         for (l, layer) in self.layers.iter().enumerate() {
             let (below, above) = sample.traces.split_at_mut(l + 1);
             let output = match above.first_mut() {
@@ -248,14 +252,15 @@ impl StidiBp {
                 None => &mut sample.outputs,
             };
             below[l].errors.clear();
-            layer.forward(p, &mut below[l], output);
+            let dropout = stream.as_mut().map(|s| (p.dropout.get(l), s));
+            layer.forward(p, dropout, &mut below[l], output);
         }
         sample.decision = self.decide(sample);
     }
 
     /// Steps `⌊t (T − 1)⌋` of the input spikes, in the order of the first map. Times are single
     /// precision multiples of 1/255 or coarser; half of such a step is far above their rounding.
-    fn code(&self, events: Events<'_>, shift: Shift, input: &mut Vec<f32>) {
+    fn code(&self, events: Events<'_>, variation: &Variation, input: &mut Vec<f32>) {
         let Shape { channels, height, width } = self.shape;
         let map = Map { height, width, channels };
         input.clear();
@@ -263,8 +268,8 @@ impl StidiBp {
         let last = f32::from(self.params.n_steps - 1);
         for (i, t) in events.iter().filter(|&(_, t)| t < 1.0) {
             let (channel, row, column) = (i / (height * width), i / width % height, i % width);
-            let column = if shift.mirror { width - 1 - column } else { column };
-            let (y, x) = (row as isize + shift.down, column as isize + shift.right);
+            let column = if variation.mirror { width - 1 - column } else { column };
+            let (y, x) = (row as isize + variation.down, column as isize + variation.right);
             if (0..height as isize).contains(&y) && (0..width as isize).contains(&x) {
                 let place = (y as usize * width + x as usize) * channels + channel;
                 input[place] = (t * last + 1.0 / 512.0).floor();
@@ -292,144 +297,13 @@ impl StidiBp {
         tied[best.expect("there are classes")]
     }
 
-    /// Forward passes, targets, and layer by layer displacement and update.
-    fn mini_batch(
-        &mut self,
-        items: &[(Events<'_>, usize)],
-        shifts: &[Shift],
-        rate: f64,
-    ) -> Result<()> {
-        let n_classes = self.layers[self.layers.len() - 1].size.output.channels;
-        if let Some((_, label)) = items.iter().find(|(_, label)| *label >= n_classes) {
-            let last = n_classes - 1;
-            return Err(Error::data(format!("label {label}, expected 0 to {last}")));
-        }
-        let mut samples = std::mem::take(&mut self.samples);
-        samples.resize_with(samples.len().max(items.len()), Sample::default);
-        let batch = &mut samples[..items.len()];
-        let work = batch.par_iter_mut().zip(items).zip(shifts);
-        work.for_each(|((sample, &(events, label)), &shift)| {
-            self.forward(events, shift, sample);
-            self.output_errors(sample, label);
-        });
-        for l in (0..self.layers.len()).rev() {
-            self.learn_layer(l, batch, rate);
-        }
-        self.n_seen += batch.len() as u64;
-        self.n_learned += batch.iter().filter(|s| s.norm > 0.0).count() as u64;
-        self.samples = samples;
-        Ok(())
-    }
-
-    /// Equation 2.
-    fn output_errors(&self, sample: &mut Sample, label: usize) {
-        let p = &self.params;
-        sample.desired.resize(sample.outputs.len(), 0.0);
-        let (times, desired) = (&sample.outputs, &mut sample.desired);
-        targets::desired_times(p.target, p.n_steps, p.margin, times, label, desired);
-        let mut errors = vec![0.0; times.len()];
-        sample.norm = targets::timing_errors(p.n_steps, times, desired, &mut errors);
-        sample.is_live = sample.norm > 0.0;
-        sample.scale = match p.error_scale {
-            ErrorScale::Unit => 1.0,
-            ErrorScale::Output => {
-                (sample.norm * f64::from(p.n_steps) / f64::from(p.margin)).min(1.0)
-            }
-        };
-        if sample.is_live {
-            let factor = sample.scale / sample.norm;
-            let trace = sample.traces.last_mut().expect("an output layer");
-            trace.errors.extend(errors.iter().map(|e| (e * factor) as f32));
-        }
-    }
-
-    /// Equations 3 and 4 for layer `l` and all samples of a mini-batch.
-    fn learn_layer(&mut self, l: usize, batch: &mut [Sample], rate: f64) {
-        let p = &self.params;
-        let layer = &self.layers[l];
-        batch.par_iter_mut().filter(|s| s.is_live).for_each(|sample| {
-            let trace = &mut sample.traces[l];
-            layer.set_gains(p, trace);
-            if l > 0 && !p.displacement_uses_updated_weights {
-                layer.displace(p, trace);
-            }
-            layer.apply_rate(trace, rate);
-        });
-        let mut real = std::mem::take(&mut self.layers[l].rows.real);
-        let layer = &self.layers[l];
-        let live = || batch.iter().filter(|s| s.is_live).map(|s| &s.traces[l]);
-        if layer.size.kind == network::Kind::Dense {
-            let traces: Vec<&Trace> = live().collect();
-            let parts = real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks).enumerate();
-            parts.for_each(|(part, rows)| {
-                traces.iter().for_each(|t| layer.learn_part(p, t, part * ROWS_PER_PART, rows));
-            });
-        } else {
-            let per_shard = batch.len().div_ceil(N_SHARDS);
-            let n_shards = batch.len().div_ceil(per_shard);
-            self.changes.resize(self.changes.len().max(n_shards), Vec::new());
-            let shards = batch.par_chunks(per_shard).zip(&mut self.changes);
-            shards.for_each(|(shard, change)| {
-                change.clear();
-                change.resize(real.len(), Line([0.0; LANES]));
-                let live = shard.iter().filter(|s| s.is_live);
-                live.for_each(|s| layer.learn_windows(p, &s.traces[l], change));
-            });
-            for change in &self.changes[..n_shards] {
-                for (line, c) in real.iter_mut().zip(change) {
-                    line.0.iter_mut().zip(&c.0).for_each(|(w, c)| *w += c);
-                }
-            }
-        }
-        let n_live = live().count();
-        let layer = &mut self.layers[l];
-        layer.rows.real = real;
-        if self.params.l2 > 0.0 && n_live > 0 {
-            let decay = layer.learning_rate * rate * self.params.l2 * n_live as f64;
-            layer.rows.decay((1.0 - decay).max(0.0) as f32);
-        }
-        layer.rows.pack();
-        self.pass_down(l, batch);
-    }
-
-    /// Displacements after the update, if they are wanted so; the factor; errors of layer `l − 1`.
-    fn pass_down(&mut self, l: usize, batch: &mut [Sample]) {
-        let p = &self.params;
-        let layer = &self.layers[l];
-        if p.weights == Weights::Binary && p.factor_learning_rate > 0.0 {
-            let live = batch.par_iter().filter(|s| s.is_live);
-            let changes: Vec<f64> = live.map(|s| layer.factor_change(p, &s.traces[l])).collect();
-            let change = p.factor_learning_rate * changes.iter().sum::<f64>();
-            self.layers[l].factor = (self.layers[l].factor + change).max(f64::MIN_POSITIVE);
-        }
-        if l == 0 {
-            return;
-        }
-        let layer = &self.layers[l];
-        batch.par_iter_mut().filter(|s| s.is_live).for_each(|sample| {
-            let (below, above) = sample.traces.split_at_mut(l);
-            let (below, trace) = (&mut below[l - 1], &mut above[0]);
-            if p.displacement_uses_updated_weights {
-                layer.set_gains(p, trace);
-                layer.displace(p, trace);
-            }
-            let d = &trace.displacement;
-            let norm = d.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-            sample.is_live = norm > 0.0;
-            if sample.is_live {
-                let factor = sample.scale / norm;
-                below.errors.extend(d.iter().map(|&x| (f64::from(x) * factor) as f32));
-            }
-        });
-    }
-
     fn prediction(
         &self,
         events: Events<'_>,
         label: Option<u16>,
         sample: &mut Sample,
     ) -> Prediction {
-        self.forward(events, Shift::default(), sample);
+        self.forward(events, &Variation::default(), sample);
         let n_steps = f32::from(self.params.n_steps);
         let generous = label.map(|label| {
             let (label, first) = (usize::from(label), sample.outputs[sample.decision]);
@@ -463,20 +337,25 @@ impl StidiBp {
     }
 }
 
-/// How a training image is moved.
-#[derive(Clone, Copy, Debug, Default)]
-struct Shift {
+/// How a training sample is varied: its image moved and mirrored, spikes left out.
+#[derive(Clone, Debug, Default)]
+struct Variation {
     down: isize,
     right: isize,
     mirror: bool,
+    dropout: Option<Stream>,
 }
 
-impl Shift {
-    fn draw(p: &Params, stream: &mut Stream) -> Self {
+impl Variation {
+    fn draw(p: &Params, ctx: &Ctx, index: u64) -> Self {
+        let mut stream = ctx.seed.stream("stidi-bp.shift", index);
         let most = u32::from(p.max_shift);
         let mut steps = || stream.below(2 * most + 1) as isize - most as isize;
         let (down, right) = (steps(), steps());
-        Self { down, right, mirror: stream.chance(p.mirror as f32) }
+        let mirror = stream.chance(p.mirror as f32);
+        let dropout = p.dropout.values().iter().any(|&d| d > 0.0);
+        let dropout = dropout.then(|| ctx.seed.stream("stidi-bp.dropout", index));
+        Self { down, right, mirror, dropout }
     }
 }
 
@@ -498,17 +377,16 @@ impl Learner for StidiBp {
         let mini_batch = self.params.mini_batch;
         for (part, rows) in batch.rows.chunks(mini_batch).enumerate() {
             let mut items = Vec::with_capacity(rows.len());
-            let mut shifts = Vec::with_capacity(rows.len());
+            let mut variations = Vec::with_capacity(rows.len());
             for (i, &row) in rows.iter().enumerate() {
                 let label = batch.labels.get(row).copied();
                 let label =
                     label.ok_or_else(|| Error::data(format!("sample {row} has no label")))?;
                 items.push((times.sample(row), usize::from(label)));
                 let index = ctx.presentation(part * mini_batch + i);
-                shifts
-                    .push(Shift::draw(&self.params, &mut ctx.seed.stream("stidi-bp.shift", index)));
+                variations.push(Variation::draw(&self.params, ctx, index));
             }
-            self.mini_batch(&items, &shifts, ctx.rate)?;
+            self.mini_batch(&items, &variations, ctx.rate)?;
             for (sample, (_, label)) in self.samples.iter().zip(&items) {
                 report.loss += 0.5 * sample.norm * sample.norm;
                 n_correct += u64::from(sample.decision == *label);
@@ -535,6 +413,8 @@ impl Learner for StidiBp {
         }
         state.put("epoch.samples", &[], vec![self.n_seen]);
         state.put("epoch.learned", &[], vec![self.n_learned]);
+        state.put("epoch.fired", &[self.fired.len()], self.fired.clone());
+        state.put("epoch.fired_steps", &[self.fired.len()], self.fired_steps.clone());
         state
     }
 
@@ -547,6 +427,9 @@ impl Learner for StidiBp {
         }
         self.n_seen = state.scalar("epoch.samples")?;
         self.n_learned = state.scalar("epoch.learned")?;
+        let n_layers = self.layers.len();
+        self.fired = state.get("epoch.fired", &[n_layers])?.to_vec();
+        self.fired_steps = state.get("epoch.fired_steps", &[n_layers])?.to_vec();
         Ok(())
     }
 
@@ -557,7 +440,14 @@ impl Learner for StidiBp {
         for (l, layer) in self.layers.iter().enumerate() {
             let scale = layer.rows.mean_abs() / layer.threshold;
             report.metrics.insert(format!("weight_scale_{l}"), scale);
+            let (fired, steps) = (self.fired[l] as f64, self.fired_steps[l] as f64);
+            let n_outputs = layer.size.output.len() as u64 * self.n_seen;
+            report.metrics.insert(format!("fired_{l}"), fired / n_outputs.max(1) as f64);
+            let time = steps / fired.max(1.0) / f64::from(self.params.n_steps);
+            report.metrics.insert(format!("time_{l}"), time);
         }
+        self.fired.fill(0);
+        self.fired_steps.fill(0);
         (self.n_seen, self.n_learned) = (0, 0);
         Ok(report)
     }

@@ -86,7 +86,7 @@ impl<T: Copy> PerLayer<T> {
     }
 
     /// All values written.
-    fn values(&self) -> &[T] {
+    pub(super) fn values(&self) -> &[T] {
         match self {
             PerLayer::All(x) => std::slice::from_ref(x),
             PerLayer::Each(x) => x,
@@ -144,6 +144,8 @@ pub struct Params {
     pub max_shift: u16,
     /// Probability that a training image is mirrored left to right.
     pub mirror: f64,
+    /// Probability that an input spike of a layer is left out in training.
+    pub dropout: PerLayer<f64>,
 }
 
 impl Default for Params {
@@ -171,6 +173,7 @@ impl Default for Params {
             error_scale: ErrorScale::Unit,
             max_shift: 0,
             mirror: 0.0,
+            dropout: PerLayer::All(0.0),
         }
     }
 }
@@ -218,6 +221,10 @@ impl Params {
         c.positive("slope_min", self.slope_min);
         c.count("max_shift", usize::from(self.max_shift), 0, 64);
         c.within("mirror", self.mirror, 0.0, 1.0);
+        count_layers(&mut c, "dropout", &self.dropout, n_layers);
+        for &rate in self.dropout.values() {
+            c.within("dropout", rate, 0.0, 0.99);
+        }
         c
     }
 }

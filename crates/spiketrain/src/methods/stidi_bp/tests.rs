@@ -41,8 +41,8 @@ fn scaling_weights_and_threshold_changes_no_time_and_binary_sees_signs_only() {
         }
         let (mut a, mut b) = (Sample::default(), Sample::default());
         for s in 0..10 {
-            one.forward(times.sample(s), Shift::default(), &mut a);
-            other.forward(times.sample(s), Shift::default(), &mut b);
+            one.forward(times.sample(s), &Variation::default(), &mut a);
+            other.forward(times.sample(s), &Variation::default(), &mut b);
             assert_eq!((&a.outputs, a.decision), (&b.outputs, b.decision));
             assert!(a.outputs.iter().all(|&t| (1.0..=64.0).contains(&t)));
         }
@@ -63,7 +63,7 @@ fn a_later_input_gives_later_spikes() {
             let dense: Vec<f32> = early.iter().map(|t| (t + delay) / 255.0).collect();
             times.push_dense(&dense, 1.0);
             let mut sample = Sample::default();
-            learner.forward(times.sample(0), Shift::default(), &mut sample);
+            learner.forward(times.sample(0), &Variation::default(), &mut sample);
             let hidden = sample.traces[0].times[..12].iter();
             hidden.chain(&sample.outputs).copied().collect::<Vec<f32>>()
         };
@@ -103,7 +103,7 @@ fn exclusive_or_is_learned() {
         }
         let mut sample = Sample::default();
         (0..4).all(|s| {
-            learner.forward(times.sample(s), Shift::default(), &mut sample);
+            learner.forward(times.sample(s), &Variation::default(), &mut sample);
             sample.decision == usize::from(s == 1 || s == 2)
         })
     };
@@ -169,6 +169,53 @@ fn a_layer_of_mini_batches_adds_what_its_samples_add() {
 }
 
 #[test]
+fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
+    let times = samples(30, 1);
+    let params = Params { dropout: PerLayer::Each(vec![0.5, 0.0]), ..small() };
+    let one = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+    let mut doubled = one.clone();
+    let weights: Vec<f32> = one.weights(0).iter().map(|w| 2.0 * w).collect();
+    doubled.set_weights(0, &weights);
+    let stream = Some(Seed(7).stream("dropout", 0));
+    let variation = Variation { dropout: stream, ..Variation::default() };
+    let (mut varied, mut whole) = (Sample::default(), Sample::default());
+    one.forward(times.sample(0), &variation, &mut varied);
+    one.forward(times.sample(0), &Variation::default(), &mut whole);
+
+    let (left, all) = (&varied.traces[0].input, &whole.traces[0].input);
+    assert!(left.iter().zip(all).all(|(l, a)| l == a || *l == 64.0));
+    let n_fired = |times: &[f32]| times.iter().filter(|&&t| t < 64.0).count();
+    assert!(0 < n_fired(left) && n_fired(left) < n_fired(all));
+
+    let mut trace = Trace::default();
+    trace.input.clone_from(left);
+    let mut output = Vec::new();
+    doubled.layers[0].forward(&params, None, &mut trace, &mut output);
+    assert_eq!(output, varied.traces[1].input);
+    assert!(n_fired(&output) > 0);
+}
+
+#[test]
+fn epoch_reports_share_and_time_of_spikes() {
+    let times = samples(30, 3);
+    let mut learner = StidiBp::new(&small(), &task(Shape::flat(30))).unwrap();
+    let mut fired = Vec::new();
+    for s in 0..3 {
+        let record = learner.learn(&[(times.sample(s), s)], 1.0).unwrap().remove(0);
+        fired.extend(record.times[0].iter().copied().filter(|&t| t < 64.0));
+    }
+    let mut copy = StidiBp::new(&small(), &task(Shape::flat(30))).unwrap();
+    copy.restore(&learner.state()).unwrap();
+    let ctx = Ctx { seed: Seed(0), epoch: 0, step: 0, n_presented: 0, rate: 1.0 };
+    let report = learner.end_epoch(&ctx).unwrap().metrics;
+    assert_eq!(report, copy.end_epoch(&ctx).unwrap().metrics);
+    assert!(!fired.is_empty());
+    assert!((report["fired_0"] - fired.len() as f64 / 36.0).abs() < 1e-12);
+    let mean = f64::from(fired.iter().sum::<f32>()) / fired.len() as f64;
+    assert!((report["time_0"] - mean / 64.0).abs() < 1e-12);
+}
+
+#[test]
 fn params_are_checked() {
     assert_eq!(Params::default().check().found, []);
     let wrong = Params {
@@ -182,6 +229,8 @@ fn params_are_checked() {
     assert_eq!(fields, ["hidden", "rise", "threshold", "margin"]);
     let lists = Params { learning_rate: PerLayer::Each(vec![0.1]), ..Params::default() };
     assert_eq!(lists.check().found[0].field, "learning_rate");
+    let all_left_out = Params { dropout: PerLayer::All(1.0), ..Params::default() };
+    assert_eq!(all_left_out.check().found[0].field, "dropout");
     let images = Task { notation: Notation::Images, ..task(Shape::flat(30)) };
     assert!(StidiBp::new(&small(), &images).is_err());
 }

@@ -1,0 +1,160 @@
+//! Learning from a mini-batch: forward passes, targets, displacements and updates.
+
+use super::network::Kind;
+use super::{ErrorScale, Sample, StidiBp, Trace, Variation, Weights, targets};
+use crate::error::{Error, Result};
+use crate::simd::{LANES, Line};
+use crate::spikes::Events;
+use rayon::prelude::*;
+
+/// Parts a mini-batch is cut into, whatever the number of threads; their sums are added in order.
+const N_SHARDS: usize = 8;
+
+/// Rows of weights of a fully connected layer that are updated together.
+const ROWS_PER_PART: usize = 16;
+
+impl StidiBp {
+    /// Forward passes, targets, and layer by layer displacement and update.
+    pub(super) fn mini_batch(
+        &mut self,
+        items: &[(Events<'_>, usize)],
+        variations: &[Variation],
+        rate: f64,
+    ) -> Result<()> {
+        let n_classes = self.layers[self.layers.len() - 1].size.output.channels;
+        if let Some((_, label)) = items.iter().find(|(_, label)| *label >= n_classes) {
+            let last = n_classes - 1;
+            return Err(Error::data(format!("label {label}, expected 0 to {last}")));
+        }
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.resize_with(samples.len().max(items.len()), Sample::default);
+        let batch = &mut samples[..items.len()];
+        let work = batch.par_iter_mut().zip(items).zip(variations);
+        work.for_each(|((sample, &(events, label)), variation)| {
+            self.forward(events, variation, sample);
+            self.output_errors(sample, label);
+        });
+        batch.iter().for_each(|sample| self.count(sample));
+        for l in (0..self.layers.len()).rev() {
+            self.learn_layer(l, batch, rate);
+        }
+        self.n_seen += batch.len() as u64;
+        self.n_learned += batch.iter().filter(|s| s.norm > 0.0).count() as u64;
+        self.samples = samples;
+        Ok(())
+    }
+
+    /// Adds the sample to the epoch's spike counts and times.
+    fn count(&mut self, sample: &Sample) {
+        let n_steps = f32::from(self.params.n_steps);
+        let inner = sample.traces[1..].iter().map(|t| &t.input);
+        for (l, times) in inner.chain([&sample.outputs]).enumerate() {
+            for &t in times.iter().filter(|&&t| t < n_steps) {
+                self.fired[l] += 1;
+                self.fired_steps[l] += t as u64;
+            }
+        }
+    }
+
+    /// Equation 2.
+    fn output_errors(&self, sample: &mut Sample, label: usize) {
+        let p = &self.params;
+        sample.desired.resize(sample.outputs.len(), 0.0);
+        let (times, desired) = (&sample.outputs, &mut sample.desired);
+        targets::desired_times(p.target, p.n_steps, p.margin, times, label, desired);
+        let mut errors = vec![0.0; times.len()];
+        sample.norm = targets::timing_errors(p.n_steps, times, desired, &mut errors);
+        sample.is_live = sample.norm > 0.0;
+        sample.scale = match p.error_scale {
+            ErrorScale::Unit => 1.0,
+            ErrorScale::Output => {
+                (sample.norm * f64::from(p.n_steps) / f64::from(p.margin)).min(1.0)
+            }
+        };
+        if sample.is_live {
+            let factor = sample.scale / sample.norm;
+            let trace = sample.traces.last_mut().expect("an output layer");
+            trace.errors.extend(errors.iter().map(|e| (e * factor) as f32));
+        }
+    }
+
+    /// Equations 3 and 4 for layer `l` and all samples of a mini-batch.
+    fn learn_layer(&mut self, l: usize, batch: &mut [Sample], rate: f64) {
+        let p = &self.params;
+        let layer = &self.layers[l];
+        batch.par_iter_mut().filter(|s| s.is_live).for_each(|sample| {
+            let trace = &mut sample.traces[l];
+            layer.set_gains(p, trace);
+            if l > 0 && !p.displacement_uses_updated_weights {
+                layer.displace(p, trace);
+            }
+            layer.apply_rate(trace, rate);
+        });
+        let mut real = std::mem::take(&mut self.layers[l].rows.real);
+        let layer = &self.layers[l];
+        let live = || batch.iter().filter(|s| s.is_live).map(|s| &s.traces[l]);
+        if layer.size.kind == Kind::Dense {
+            let traces: Vec<&Trace> = live().collect();
+            let parts = real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks).enumerate();
+            parts.for_each(|(part, rows)| {
+                traces.iter().for_each(|t| layer.learn_part(p, t, part * ROWS_PER_PART, rows));
+            });
+        } else {
+            let per_shard = batch.len().div_ceil(N_SHARDS);
+            let n_shards = batch.len().div_ceil(per_shard);
+            self.changes.resize(self.changes.len().max(n_shards), Vec::new());
+            let shards = batch.par_chunks(per_shard).zip(&mut self.changes);
+            shards.for_each(|(shard, change)| {
+                change.clear();
+                change.resize(real.len(), Line([0.0; LANES]));
+                let live = shard.iter().filter(|s| s.is_live);
+                live.for_each(|s| layer.learn_windows(p, &s.traces[l], change));
+            });
+            for change in &self.changes[..n_shards] {
+                for (line, c) in real.iter_mut().zip(change) {
+                    line.0.iter_mut().zip(&c.0).for_each(|(w, c)| *w += c);
+                }
+            }
+        }
+        let n_live = live().count();
+        let layer = &mut self.layers[l];
+        layer.rows.real = real;
+        if self.params.l2 > 0.0 && n_live > 0 {
+            let decay = layer.learning_rate * rate * self.params.l2 * n_live as f64;
+            layer.rows.decay((1.0 - decay).max(0.0) as f32);
+        }
+        layer.rows.pack();
+        self.pass_down(l, batch);
+    }
+
+    /// Displacements after the update, if they are wanted so; the factor; errors of layer `l − 1`.
+    fn pass_down(&mut self, l: usize, batch: &mut [Sample]) {
+        let p = &self.params;
+        let layer = &self.layers[l];
+        if p.weights == Weights::Binary && p.factor_learning_rate > 0.0 {
+            let live = batch.par_iter().filter(|s| s.is_live);
+            let changes: Vec<f64> = live.map(|s| layer.factor_change(p, &s.traces[l])).collect();
+            let change = p.factor_learning_rate * changes.iter().sum::<f64>();
+            self.layers[l].factor = (self.layers[l].factor + change).max(f64::MIN_POSITIVE);
+        }
+        if l == 0 {
+            return;
+        }
+        let layer = &self.layers[l];
+        batch.par_iter_mut().filter(|s| s.is_live).for_each(|sample| {
+            let (below, above) = sample.traces.split_at_mut(l);
+            let (below, trace) = (&mut below[l - 1], &mut above[0]);
+            if p.displacement_uses_updated_weights {
+                layer.set_gains(p, trace);
+                layer.displace(p, trace);
+            }
+            let d = &trace.displacement;
+            let norm = d.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            sample.is_live = norm > 0.0;
+            if sample.is_live {
+                let factor = sample.scale / norm;
+                below.errors.extend(d.iter().map(|&x| (f64::from(x) * factor) as f32));
+            }
+        });
+    }
+}
