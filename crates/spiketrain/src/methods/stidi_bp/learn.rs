@@ -34,7 +34,7 @@ impl StidiBp {
             self.forward(events, variation, sample);
             self.output_errors(sample, label);
         });
-        batch.iter().for_each(|sample| self.count(sample));
+        batch.iter().for_each(|sample| self.activity.count(sample, self.params.n_steps));
         for l in (0..self.layers.len()).rev() {
             self.learn_layer(l, batch, rate);
         }
@@ -42,18 +42,6 @@ impl StidiBp {
         self.n_learned += batch.iter().filter(|s| s.norm > 0.0).count() as u64;
         self.samples = samples;
         Ok(())
-    }
-
-    /// Adds the sample to the epoch's spike counts and times.
-    fn count(&mut self, sample: &Sample) {
-        let n_steps = f32::from(self.params.n_steps);
-        let inner = sample.traces[1..].iter().map(|t| &t.input);
-        for (l, times) in inner.chain([&sample.outputs]).enumerate() {
-            for &t in times.iter().filter(|&&t| t < n_steps) {
-                self.fired[l] += 1;
-                self.fired_steps[l] += t as u64;
-            }
-        }
     }
 
     /// Equation 2.

@@ -31,6 +31,7 @@
 //!
 //! Departures are listed in [`CARD`].
 
+mod activity;
 mod figures;
 mod layer;
 mod learn;
@@ -52,6 +53,7 @@ use crate::simd::Line;
 use crate::spikes::{Events, Notation, Shape};
 use crate::state::State;
 use crate::times::stepped::{Rows, Sign};
+use activity::Activity;
 use layer::{Layer, Trace};
 use network::{Map, Plan};
 use rayon::prelude::*;
@@ -68,6 +70,7 @@ pub const CARD: Card = Card {
         ("weight_scale_N", "mean absolute weight of layer N over its threshold"),
         ("fired_N", "share of the outputs of layer N, after pooling, that fired in training"),
         ("time_N", "mean time of those spikes, as a fraction of the window"),
+        ("rescued", "hidden neurons that hardly fired and got new weights"),
         (
             "tie_generous_accuracy",
             "share of the samples whose class is among the earliest outputs, as the programs of \
@@ -94,9 +97,7 @@ pub struct StidiBp {
     layers: Vec<Layer>,
     n_seen: u64,
     n_learned: u64,
-    /// Outputs of each layer that fired in this epoch, and the sum of their times.
-    fired: Vec<u64>,
-    fired_steps: Vec<u64>,
+    activity: Activity,
     /// Working space, one entry a sample of a mini-batch; holds nothing between steps.
     samples: Vec<Sample>,
     /// Weight changes of the shards of a mini-batch.
@@ -150,7 +151,7 @@ impl StidiBp {
         }
         let plan = Plan::parse(&params.hidden).map_err(Error::recipe)?;
         let sizes = plan.sizes(task.shape, task.n_classes)?;
-        let n_layers = sizes.len();
+        let activity = Activity::new(sizes.iter().map(|s| s.output.channels));
         let sign = match params.weights {
             Weights::Real => Sign::Real,
             Weights::Binary => Sign::Signs,
@@ -175,8 +176,7 @@ impl StidiBp {
             layers: sizes.into_iter().enumerate().map(layer).collect(),
             n_seen: 0,
             n_learned: 0,
-            fired: vec![0; n_layers],
-            fired_steps: vec![0; n_layers],
+            activity,
             samples: Vec::new(),
             changes: Vec::new(),
         })
@@ -413,8 +413,7 @@ impl Learner for StidiBp {
         }
         state.put("epoch.samples", &[], vec![self.n_seen]);
         state.put("epoch.learned", &[], vec![self.n_learned]);
-        state.put("epoch.fired", &[self.fired.len()], self.fired.clone());
-        state.put("epoch.fired_steps", &[self.fired.len()], self.fired_steps.clone());
+        self.activity.save(&mut state);
         state
     }
 
@@ -427,27 +426,18 @@ impl Learner for StidiBp {
         }
         self.n_seen = state.scalar("epoch.samples")?;
         self.n_learned = state.scalar("epoch.learned")?;
-        let n_layers = self.layers.len();
-        self.fired = state.get("epoch.fired", &[n_layers])?.to_vec();
-        self.fired_steps = state.get("epoch.fired_steps", &[n_layers])?.to_vec();
-        Ok(())
+        self.activity.restore(state)
     }
 
-    fn end_epoch(&mut self, _ctx: &Ctx) -> Result<EpochReport> {
+    fn end_epoch(&mut self, ctx: &Ctx) -> Result<EpochReport> {
         let mut report = EpochReport::default();
         let share = self.n_learned as f64 / self.n_seen.max(1) as f64;
         report.metrics.insert("learned_from".into(), share);
         for (l, layer) in self.layers.iter().enumerate() {
             let scale = layer.rows.mean_abs() / layer.threshold;
             report.metrics.insert(format!("weight_scale_{l}"), scale);
-            let (fired, steps) = (self.fired[l] as f64, self.fired_steps[l] as f64);
-            let n_outputs = layer.size.output.len() as u64 * self.n_seen;
-            report.metrics.insert(format!("fired_{l}"), fired / n_outputs.max(1) as f64);
-            let time = steps / fired.max(1.0) / f64::from(self.params.n_steps);
-            report.metrics.insert(format!("time_{l}"), time);
         }
-        self.fired.fill(0);
-        self.fired_steps.fill(0);
+        self.end_activity(ctx, &mut report.metrics);
         (self.n_seen, self.n_learned) = (0, 0);
         Ok(report)
     }

@@ -146,6 +146,9 @@ pub struct Params {
     pub mirror: f64,
     /// Probability that an input spike of a layer is left out in training.
     pub dropout: PerLayer<f64>,
+    /// Hidden neurons (maps of a convolution) of whose outputs less than this share fired in an
+    /// epoch get new initial weights; 0 leaves them.
+    pub rescue: f64,
 }
 
 impl Default for Params {
@@ -174,6 +177,7 @@ impl Default for Params {
             max_shift: 0,
             mirror: 0.0,
             dropout: PerLayer::All(0.0),
+            rescue: 0.0,
         }
     }
 }
@@ -225,6 +229,7 @@ impl Params {
         for &rate in self.dropout.values() {
             c.within("dropout", rate, 0.0, 0.99);
         }
+        c.within("rescue", self.rescue, 0.0, 0.5);
         c
     }
 }

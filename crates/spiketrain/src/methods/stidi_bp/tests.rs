@@ -216,6 +216,38 @@ fn epoch_reports_share_and_time_of_spikes() {
 }
 
 #[test]
+fn neurons_that_hardly_fire_get_new_weights() {
+    let times = samples(30, 4);
+    let params = Params { rescue: 0.01, ..small() };
+    let mut learner = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+    let mut weights = learner.weights(0);
+    weights[..60].fill(-1.0);
+    learner.set_weights(0, &weights);
+    let mut n_fired = [0; 12];
+    for s in 0..4 {
+        let record = learner.learn(&[(times.sample(s), s % 3)], 0.0).unwrap().remove(0);
+        n_fired.iter_mut().zip(&record.times[0]).for_each(|(n, &t)| *n += u32::from(t < 64.0));
+    }
+    let before = learner.weights(0);
+    let ctx = Ctx { seed: Seed(0), epoch: 3, step: 0, n_presented: 0, rate: 1.0 };
+    let mut copy = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+    copy.restore(&learner.state()).unwrap();
+    let report = learner.end_epoch(&ctx).unwrap();
+    copy.end_epoch(&ctx).unwrap();
+    let after = learner.weights(0);
+    assert_eq!(after, copy.weights(0));
+    assert_eq!(n_fired[..2], [0, 0]);
+    assert!(n_fired.iter().any(|&n| n > 0));
+    for (j, &n) in n_fired.iter().enumerate() {
+        let row = j * 30..(j + 1) * 30;
+        assert_eq!(before[row.clone()] == after[row], n > 0, "neuron {j}");
+    }
+    let n_quiet = n_fired.iter().filter(|&&n| n == 0).count();
+    assert_eq!(report.metrics["rescued"], n_quiet as f64);
+    assert!(learner.end_epoch(&ctx).unwrap().metrics.contains_key("rescued"));
+}
+
+#[test]
 fn params_are_checked() {
     assert_eq!(Params::default().check().found, []);
     let wrong = Params {
