@@ -176,6 +176,7 @@ fn soft_neuron(lif: &Lif, threshold: f64, x: &[f64], d: &[f64]) -> f64 {
         v = match lif.reset {
             Reset::Hard => u * (1.0 - s),
             Reset::Soft => u - threshold * s,
+            Reset::SoftAfterLeak => u - threshold / f64::from(lif.decay) * s,
         };
         sum += d * s;
     }
@@ -185,7 +186,8 @@ fn soft_neuron(lif: &Lif, threshold: f64, x: &[f64], d: &[f64]) -> f64 {
 /// The recursion's formulas, with smooth spikes in place of binary ones, against differences.
 #[test]
 fn the_recursion_backward_is_the_derivative_of_the_recursion_forward() {
-    for (reset, scales_input) in [(Reset::Hard, false), (Reset::Soft, true)] {
+    let cases = [(Reset::Hard, false), (Reset::Soft, true), (Reset::SoftAfterLeak, false)];
+    for (reset, scales_input) in cases {
         let slope = Slope::Sigmoid { steepness: 3.0 };
         let params =
             Params { decay: 0.6, threshold: 0.8, reset, scales_input, slope, ..Params::default() };
@@ -194,21 +196,22 @@ fn the_recursion_backward_is_the_derivative_of_the_recursion_forward() {
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let (x, d) = (wide(&x), wide(&d));
         let threshold = f64::from(params.threshold);
+        let kappa = if reset == Reset::SoftAfterLeak { 1.0 / f64::from(lif.decay) } else { 1.0 };
         // tebn.md's table with s smooth.
         let (mut v, mut membranes) = (0.0, Vec::new());
         for x in &x {
             let u = f64::from(lif.decay) * v + f64::from(lif.gain) * x;
             let s = 1.0 / (1.0 + libm::exp(-3.0 * (u - threshold)));
-            v = if reset == Reset::Hard { u * (1.0 - s) } else { u - threshold * s };
+            v = if reset == Reset::Hard { u * (1.0 - s) } else { u - kappa * threshold * s };
             membranes.push((u, s));
         }
         let (mut a, mut d_x, mut d_threshold) = (0.0, vec![0.0; 6], 0.0);
         for t in (0..6).rev() {
             let (u, s) = membranes[t];
             let h = 3.0 * s * (1.0 - s);
-            let through = d[t] - a * if reset == Reset::Hard { u } else { threshold };
+            let through = d[t] - a * if reset == Reset::Hard { u } else { kappa * threshold };
             let b = through * h + a * if reset == Reset::Hard { 1.0 - s } else { 1.0 };
-            d_threshold -= through * h + if reset == Reset::Soft { a * s } else { 0.0 };
+            d_threshold -= through * h + if reset == Reset::Hard { 0.0 } else { kappa * a * s };
             a = f64::from(lif.decay) * b;
             d_x[t] = f64::from(lif.gain) * b;
         }
@@ -242,16 +245,18 @@ fn neurons_follow_the_table_of_the_general_backward_pass() {
     let (shape, n_steps, n_samples) = (Shape::new(5, 2, 3), 4, 3);
     let n = n_samples * shape.len();
     let (x, d) = (draw(n_steps * n, 0.8, "x"), draw(n_steps * n, 1.0, "d"));
-    for (i, slope) in slopes.into_iter().enumerate() {
-        let reset = if i % 2 == 0 { Reset::Hard } else { Reset::Soft };
+    let resets = [Reset::Hard, Reset::Soft, Reset::SoftAfterLeak];
+    let resets = resets.into_iter().flat_map(|r| [(r, false), (r, true)]);
+    let cases = slopes.into_iter().flat_map(|s| resets.clone().map(move |r| (s, r)));
+    for (i, (slope, (reset, detach_reset))) in cases.enumerate() {
         let params = Params {
             decay: 0.5,
-            scales_input: i == 1,
+            scales_input: i % 5 == 1,
             threshold: 0.6,
             learns_threshold: true,
             reset,
-            detach_reset: i >= 4,
-            fires_at_threshold: i == 3,
+            detach_reset,
+            fires_at_threshold: i % 4 == 3,
             slope,
         };
         let mut parameters = Parameters::default();
@@ -266,29 +271,39 @@ fn neurons_follow_the_table_of_the_general_backward_pass() {
         assert!((threshold - 0.6).abs() < 1e-6);
         let mut d_threshold = 0.0f64;
         for neuron in 0..n {
-            let (mut v, mut u) = (0.0f32, Vec::new());
+            let (mut kept, mut u) = (0.0f32, Vec::new());
             for t in 0..n_steps {
-                u.push(0.5 * v + lif.gain * x[t * n + neuron]);
+                u.push(kept + lif.gain * x[t * n + neuron]);
                 let s = f32::from(u8::from(lif.fires(u[t], threshold)));
-                v = if reset == Reset::Hard { u[t] * (1.0 - s) } else { u[t] - threshold * s };
+                kept = match reset {
+                    Reset::Hard => 0.5 * u[t] * (1.0 - s),
+                    Reset::Soft => 0.5 * (u[t] - threshold * s),
+                    Reset::SoftAfterLeak => 0.5 * u[t] - threshold * s,
+                };
             }
             let mut a = 0.0f32;
             for t in (0..n_steps).rev() {
                 let s = f32::from(u8::from(lif.fires(u[t], threshold)));
                 let g = d[t * n + neuron];
-                let through = match (reset, params.detach_reset) {
+                let through = match (reset, detach_reset) {
                     (_, true) => g,
                     (Reset::Hard, false) => g - u[t] * a,
                     (Reset::Soft, false) => g - threshold * a,
+                    (Reset::SoftAfterLeak, false) => g - 2.0 * threshold * a,
                 };
                 let h = slope.at(u[t], threshold);
                 let b = through * h + if reset == Reset::Hard { a * (1.0 - s) } else { a };
                 d_threshold -= f64::from(through * h);
-                d_threshold -= if reset == Reset::Soft { f64::from(a * s) } else { 0.0 };
+                d_threshold -= match reset {
+                    Reset::Hard => 0.0,
+                    Reset::Soft => f64::from(a * s),
+                    Reset::SoftAfterLeak => f64::from(2.0 * a * s),
+                };
                 a = 0.5 * b;
                 let expected = lif.gain * b;
                 let got = ours[t * n + neuron];
-                assert!((got - expected).abs() < 1e-5, "{slope:?}: {got} against {expected}");
+                let what = format!("{slope:?}, {reset:?}, detached {detach_reset}");
+                assert!((got - expected).abs() < 1e-5, "{what}: {got} against {expected}");
             }
         }
         let d_raw = d_threshold * (1.0 - f64::from(threshold).powi(2));

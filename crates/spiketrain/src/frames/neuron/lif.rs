@@ -2,7 +2,8 @@
 //!
 //! 1. charge: `u[t] = λ v[t−1] + k x[t]`, k = 1, or 1 − λ with `scales_input`; v\[0\] = 0
 //! 2. fire: `s[t] = 1` where `u[t] > θ` (`u[t] ≥ θ` with `fires_at_threshold`), else 0
-//! 3. reset: hard `v[t] = u[t](1 − s[t])`, soft `v[t] = u[t] − θ s[t]`
+//! 3. reset: hard `v[t] = u[t](1 − s[t])`, soft `v[t] = u[t] − θ s[t]`, soft after the leak
+//!    `v[t] = u[t] − (θ/λ) s[t]`, so that `u[t+1] = λ u[t] + k x[t+1] − θ s[t]`
 //!
 //! Backward, with g\[t\] = dL/ds\[t\], A\[t\] = dL/dv\[t\] (A\[T\] = 0), h\[t\] the slope at u\[t\] − θ:
 //!
@@ -10,10 +11,11 @@
 //! | --- | --- | --- |
 //! | hard | g − u A | ĝ h + A (1 − s) |
 //! | hard, detached | g | ĝ h + A (1 − s) |
-//! | soft | g − θ A | ĝ h + A |
+//! | soft | g − κθ A | ĝ h + A |
 //! | soft, detached | g | ĝ h + A |
 //!
-//! `A[t−1] = λ b[t]`, `dL/dx[t] = k b[t]`, `dL/dθ = −Σ ĝ h`, for the soft reset also `−Σ A s`.
+//! `A[t−1] = λ b[t]`, `dL/dx[t] = k b[t]`, `dL/dθ = −Σ ĝ h`, for soft resets also `−κ Σ A s`; κ is 1,
+//! after the leak 1/λ.
 
 use super::super::parameters::{Kind, ParameterId, Parameters};
 use super::super::slope::Slope;
@@ -28,6 +30,8 @@ pub enum Reset {
     Hard,
     /// Takes the threshold away.
     Soft,
+    /// Takes the threshold away at the next step, behind the leak.
+    SoftAfterLeak,
 }
 
 /// Settings of the neurons of a network: the table `neuron` of a method, read by
@@ -113,6 +117,9 @@ impl Params {
         }
         let useful = !(self.scales_input && self.decay == 1.0);
         c.that(useful, "scales_input", self.scales_input, "false where decay is 1");
+        let leaves_something = self.decay > 0.0 || self.reset != Reset::SoftAfterLeak;
+        let allowed = "a number above 0 where the reset is soft-after-leak";
+        c.that(leaves_something, "decay", self.decay, allowed);
         c.nest("slope", self.slope.check());
         c
     }
@@ -175,6 +182,12 @@ impl Lif {
         }
     }
 
+    /// κ: what a spike takes from the membrane under a soft reset, in thresholds.
+    #[inline(always)]
+    pub fn thresholds_lost(&self) -> f32 {
+        if self.reset == Reset::SoftAfterLeak { 1.0 / self.decay } else { 1.0 }
+    }
+
     /// Whether a membrane of `u` fires.
     #[inline(always)]
     pub fn fires(&self, u: f32, threshold: f32) -> bool {
@@ -201,8 +214,8 @@ impl Lif {
     /// Equation 3.
     #[inline(always)]
     pub fn reset(&self, u: &[f32], threshold: f32, v: &mut [f32]) {
-        let hard = self.reset == Reset::Hard;
-        let after = |u: f32| if hard { 0.0 } else { u - threshold };
+        let (hard, lost) = (self.reset == Reset::Hard, self.thresholds_lost() * threshold);
+        let after = |u: f32| if hard { 0.0 } else { u - lost };
         let pairs = v.iter_mut().zip(u);
         if self.fires_at_threshold {
             pairs.for_each(|(v, &u)| *v = if u >= threshold { after(u) } else { u });
@@ -218,8 +231,8 @@ impl Lif {
         match (self.reset, self.detach_reset) {
             (Reset::Hard, false) => self.back::<true, false>(u, threshold, h, a, d),
             (Reset::Hard, true) => self.back::<true, true>(u, threshold, h, a, d),
-            (Reset::Soft, false) => self.back::<false, false>(u, threshold, h, a, d),
-            (Reset::Soft, true) => self.back::<false, true>(u, threshold, h, a, d),
+            (_, false) => self.back::<false, false>(u, threshold, h, a, d),
+            (_, true) => self.back::<false, true>(u, threshold, h, a, d),
         }
     }
 
@@ -235,16 +248,17 @@ impl Lif {
         let n = u.len();
         let (h, a, d) = (&mut h[..n], &mut a[..n], &mut d[..n]);
         let (decay, gain, at) = (self.decay, self.gain, self.fires_at_threshold);
+        let kappa = self.thresholds_lost();
         for i in 0..n {
             let fires = if at { u[i] >= threshold } else { u[i] > threshold };
             let through = match (HARD, DETACHED) {
                 (_, true) => d[i],
                 (true, false) => d[i] - u[i] * a[i],
-                (false, false) => d[i] - threshold * a[i],
+                (false, false) => d[i] - kappa * threshold * a[i],
             };
             let through = through * h[i];
             let stays = if HARD && fires { 0.0 } else { a[i] };
-            h[i] = if !HARD && fires { through + a[i] } else { through };
+            h[i] = if !HARD && fires { through + kappa * a[i] } else { through };
             let b = through + stays;
             a[i] = decay * b;
             d[i] = gain * b;
@@ -288,5 +302,12 @@ mod tests {
         let params = Params { learns_threshold: true, ..Params::default() };
         assert_eq!(params.check().found[0].field, "threshold");
         assert!(Params::default().check().found.is_empty());
+    }
+
+    #[test]
+    fn a_reset_behind_the_leak_needs_a_leak_that_leaves_something() {
+        let of = |decay, reset| Params { decay, reset, ..Params::default() }.check().found;
+        assert_eq!(of(0.0, Reset::SoftAfterLeak)[0].field, "decay");
+        assert!(of(0.1, Reset::SoftAfterLeak).is_empty() && of(0.0, Reset::Soft).is_empty());
     }
 }

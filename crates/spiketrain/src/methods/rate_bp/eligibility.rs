@@ -117,7 +117,7 @@ impl Neurons {
 
 /// Whether f is the same for all neurons.
 fn is_shared(neuron: &Lif) -> bool {
-    neuron.reset == Reset::Soft && neuron.detach_reset
+    neuron.reset != Reset::Hard && neuron.detach_reset
 }
 
 /// f of `n_steps` steps after the first `done`, where it is the same for all neurons.
@@ -133,13 +133,14 @@ pub fn shared_factors(neuron: &Lif, done: usize, n_steps: usize) -> Vec<f32> {
 #[inline(always)]
 pub fn advance_factor(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
     let (decay, gain) = (neuron.decay, neuron.gain);
+    let lost = neuron.thresholds_lost() * threshold;
     let kept = |u: f32, h: f32| {
         let silent = if neuron.fires(u, threshold) { 0.0 } else { 1.0 };
         match (neuron.reset, neuron.detach_reset) {
-            (Reset::Soft, true) => 1.0,
-            (Reset::Soft, false) => 1.0 - threshold * h,
             (Reset::Hard, true) => silent,
             (Reset::Hard, false) => silent - u * h,
+            (_, true) => 1.0,
+            (_, false) => 1.0 - lost * h,
         }
     };
     f.iter_mut().zip(u.iter().zip(h)).for_each(|(f, (&u, &h))| *f = gain + decay * *f * kept(u, h));

@@ -136,9 +136,8 @@ fn eligibility_is_the_gradient_of_the_rate_for_a_shift_of_the_input() {
     let (shape, n_steps, n_samples) = (Shape::new(5, 2, 3), 7, 4);
     let n = n_samples * shape.len();
     let (x, d) = (draw(n_steps * n, 0.8, "x"), draw(n, 1.0, "d"));
-    for (reset, detach_reset) in
-        [(Reset::Soft, true), (Reset::Soft, false), (Reset::Hard, true), (Reset::Hard, false)]
-    {
+    let resets = [Reset::Soft, Reset::SoftAfterLeak, Reset::Hard];
+    for (reset, detach_reset) in resets.into_iter().flat_map(|r| [(r, true), (r, false)]) {
         let (decay, threshold, scales_input) = (0.6, 0.7, reset == Reset::Hard);
         let params = neuron::Params {
             decay,
