@@ -34,6 +34,7 @@
 //!
 //! Departures are listed in [`CARD`].
 
+mod eigen;
 mod figures;
 mod frozen;
 mod history;

@@ -1,7 +1,8 @@
 //! The readout: standardise, keep the principal components that hold 95 % of the variance, whiten
 //! them, and separate the classes by multinomial logistic regression.
 
-use nalgebra::{DMatrix, Dyn, SymmetricEigen};
+use super::eigen::eigen;
+use nalgebra::DMatrix;
 
 /// Share of the variance that the components must exceed.
 const VARIANCE: f64 = 0.95;
@@ -11,8 +12,6 @@ const TOLERANCE: f64 = 1e-5;
 const MAX_STEPS: usize = 1000;
 /// Pairs of steps and gradient changes that the quasi-Newton method remembers.
 const MEMORY: usize = 10;
-/// Sweeps of Jacobi rotations at most; a handful is enough.
-const JACOBI_SWEEPS: usize = 50;
 
 /// Rows of features with their classes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -158,53 +157,6 @@ impl Components {
         };
         rows.flat_map(|row| (0..self.std.len()).map(move |c| score(row, c))).collect()
     }
-}
-
-/// Eigenvalues and eigenvectors of a symmetric matrix. The library's QR iteration divides 0 by 0 on
-/// some matrices; these go to the slower method of Jacobi, which cannot.
-fn eigen(matrix: DMatrix<f64>) -> SymmetricEigen<f64, Dyn> {
-    let eigen = SymmetricEigen::new(matrix.clone());
-    let mut values = eigen.eigenvalues.iter().chain(eigen.eigenvectors.iter());
-    if values.all(|x| x.is_finite()) { eigen } else { jacobi(matrix) }
-}
-
-/// Cyclic Jacobi rotations until nothing is left beside the diagonal (G. H. Golub, C. F. Van Loan,
-/// "Matrix Computations", 4th edition, 2013, section 8.5).
-fn jacobi(mut a: DMatrix<f64>) -> SymmetricEigen<f64, Dyn> {
-    let n = a.nrows();
-    let mut vectors = DMatrix::identity(n, n);
-    let rotate = |m: &mut DMatrix<f64>, p: usize, q: usize, cos: f64, sin: f64| {
-        for i in 0..n {
-            let (x, y) = (m[(i, p)], m[(i, q)]);
-            (m[(i, p)], m[(i, q)]) = (cos * x - sin * y, sin * x + cos * y);
-        }
-    };
-    let negligible = 1e-15 * a.diagonal().iter().fold(0.0, |most: f64, d| most.max(d.abs()));
-    for _ in 0..JACOBI_SWEEPS {
-        let mut is_diagonal = true;
-        for q in 1..n {
-            for p in 0..q {
-                if a[(p, q)].abs() <= negligible {
-                    continue;
-                }
-                is_diagonal = false;
-                let ratio = (a[(q, q)] - a[(p, p)]) / (2.0 * a[(p, q)]);
-                let tan = 1.0f64.copysign(ratio) / (ratio.abs() + libm::sqrt(1.0 + ratio * ratio));
-                let cos = 1.0 / libm::sqrt(1.0 + tan * tan);
-                let sin = tan * cos;
-                rotate(&mut a, p, q, cos, sin);
-                for j in 0..n {
-                    let (x, y) = (a[(p, j)], a[(q, j)]);
-                    (a[(p, j)], a[(q, j)]) = (cos * x - sin * y, sin * x + cos * y);
-                }
-                rotate(&mut vectors, p, q, cos, sin);
-            }
-        }
-        if is_diagonal {
-            break;
-        }
-    }
-    SymmetricEigen { eigenvalues: a.diagonal(), eigenvectors: vectors }
 }
 
 /// Class separation φ, between-class over within-class variance in the space of the principal
@@ -373,26 +325,6 @@ mod tests {
     }
 
     #[test]
-    fn the_method_of_jacobi_finds_eigenvalues_and_vectors() {
-        let mut stream = Seed(3).stream("matrix", 0);
-        let x = DMatrix::from_fn(30, 12, |_, j| if j == 4 { 0.0 } else { stream.normal(0.0, 1.0) });
-        let matrix = x.tr_mul(&x);
-        let found = jacobi(matrix.clone());
-        let diagonal = DMatrix::from_diagonal(&found.eigenvalues);
-        let back = &found.eigenvectors * diagonal * found.eigenvectors.transpose();
-        assert!((back - &matrix).amax() < 1e-11);
-        let one = found.eigenvectors.tr_mul(&found.eigenvectors);
-        assert!((one - DMatrix::identity(12, 12)).amax() < 1e-12);
-        let sorted = |e: &SymmetricEigen<f64, Dyn>| {
-            let mut values = e.eigenvalues.as_slice().to_vec();
-            values.sort_by(f64::total_cmp);
-            values
-        };
-        let pairs = sorted(&found).into_iter().zip(sorted(&SymmetricEigen::new(matrix)));
-        pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-11, "{a} against {b}"));
-    }
-
-    #[test]
     fn components_are_standardised_orthogonal_and_white() {
         let samples = clouds(300);
         let components = Components::of(&samples.features, 10).unwrap();
@@ -432,6 +364,26 @@ mod tests {
             let mut g = vec![0.0; x.len()];
             regression.loss(&shifted, &mut g);
             assert!(((at(0.1 + 1e-5) - at(0.1 - 1e-5)) / 2e-5 - g[i]).abs() < 1e-5);
+        }
+    }
+
+    /// A network half of whose neurons are silent and whose others spike once in a while; the
+    /// second neuron says the class.
+    #[test]
+    fn rare_spikes_are_told_apart() {
+        for seed in 0..5 {
+            let mut stream = Seed(seed).stream("rates", 0);
+            let mut rate = |i: usize, j: usize| match j {
+                1 => 0.01 * f64::from(i as u32 % 2),
+                _ if j.is_multiple_of(2) => 0.0,
+                _ => 0.01 * f64::from(u8::from(stream.uniform_f64() < 0.01)),
+            };
+            let features = (0..50 * 250).map(|at| rate(at / 250, at % 250)).collect();
+            let samples = Samples { features, labels: (0..50).map(|i| i % 2).collect() };
+            let readout = Readout::fit(&samples, 2);
+            let rows = samples.features.chunks_exact(250).zip(&samples.labels);
+            let n_right = rows.filter(|(x, l)| best(&readout.scores(x)) == **l).count();
+            assert_eq!(n_right, 50, "seed {seed}");
         }
     }
 
