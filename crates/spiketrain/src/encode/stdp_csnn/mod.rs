@@ -17,12 +17,13 @@
 
 mod convolution;
 mod layer;
+mod retina;
 
 pub use convolution::{Convolution, Extraction};
 pub use layer::{Layer, Rates};
+pub use retina::Retina;
 
-use super::on_off::{correlate, dog_kernel, split_signs};
-use super::{FitEncoder, FittedEncoder, Tick, whiten};
+use super::{FitEncoder, FittedEncoder, Tick};
 use crate::check::Checks;
 use crate::error::{Error, Result};
 use crate::event::{BarRow, Figure};
@@ -160,131 +161,6 @@ impl Params {
     }
 }
 
-/// Before the layer: filter, scaling limits, latency. Values stand as `[row, column, channel]`.
-#[derive(Clone, Debug)]
-pub struct Retina {
-    /// Shape of an image.
-    shape: Shape,
-    /// Channels after the filter.
-    pub n_channels: usize,
-    kernels: Kernels,
-    /// Least value of each feature over the training images, `[row, column, channel]`.
-    pub min: Vec<f32>,
-    /// Largest value of each feature over the training images, `[row, column, channel]`.
-    pub max: Vec<f32>,
-}
-
-#[derive(Clone, Debug)]
-enum Kernels {
-    OnOff(usize, Vec<f32>),
-    /// One filter `[row, column, channel]` per output channel.
-    Whiten(usize, Vec<Vec<f32>>),
-    None,
-}
-
-impl Retina {
-    /// Makes filters and finds each feature's range; gives the training images' values too.
-    fn fit(params: &Params, images: &Images) -> (Retina, Vec<f32>) {
-        let p = params;
-        let whiten = || {
-            let (size, n) = (p.whiten_size, p.whiten_patches);
-            whiten::filters(images, size, p.whiten_stride, p.whiten_epsilon, n)
-        };
-        let mut retina = Self::with_filters(p, images.shape, whiten);
-        let values = retina.filter_all(images);
-        let n = retina.n_features();
-        retina.min = vec![f32::MAX; n];
-        retina.max = vec![f32::MIN_POSITIVE; n];
-        for image in values.chunks_exact(n) {
-            for ((low, high), &v) in retina.min.iter_mut().zip(&mut retina.max).zip(image) {
-                (*low, *high) = (low.min(v), high.max(v));
-            }
-        }
-        (retina, values)
-    }
-
-    fn with_filters(p: &Params, shape: Shape, whiten: impl FnOnce() -> Vec<Vec<f32>>) -> Retina {
-        let (kernels, factor) = match p.filter {
-            Filter::OnOff => {
-                let kernel = dog_kernel(p.dog_size, p.dog_sigmas[0], p.dog_sigmas[1]);
-                (Kernels::OnOff(p.dog_size, kernel), 2)
-            }
-            Filter::Whiten => (Kernels::Whiten(p.whiten_size, whiten()), 2),
-            Filter::None => (Kernels::None, 1),
-        };
-        let n_channels = factor * shape.channels;
-        Retina { shape, n_channels, kernels, min: Vec::new(), max: Vec::new() }
-    }
-
-    /// Values in an image after the filter.
-    fn n_features(&self) -> usize {
-        self.shape.height * self.shape.width * self.n_channels
-    }
-
-    fn filter_all(&self, images: &Images) -> Vec<f32> {
-        let n = self.n_features();
-        let mut out = vec![0.0; images.len() * n];
-        out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
-            let mut image = vec![0.0; images.shape.len()];
-            images.read(i, &mut image);
-            self.filter(&image, out);
-        });
-        out
-    }
-
-    /// Filters an image `[channel, row, column]` into `out` `[row, column, channel]`.
-    fn filter(&self, image: &[f32], out: &mut [f32]) {
-        let Shape { height, width, channels } = self.shape;
-        let plane = |c: usize| &image[c * height * width..(c + 1) * height * width];
-        match &self.kernels {
-            Kernels::OnOff(size, kernel) => {
-                for c in 0..channels {
-                    let response = correlate(plane(c), height, width, kernel, *size);
-                    split_signs(&response, c, self.n_channels, out);
-                }
-            }
-            Kernels::Whiten(size, filters) => {
-                for (z, filter) in filters.iter().enumerate() {
-                    let mut sum = vec![0.0; height * width];
-                    for c in 0..channels {
-                        let taps: Vec<f32> =
-                            filter.iter().skip(c).step_by(channels).copied().collect();
-                        let part = correlate(plane(c), height, width, &taps, *size);
-                        sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
-                    }
-                    split_signs(&sum, z, self.n_channels, out);
-                }
-            }
-            Kernels::None => {
-                for c in 0..channels {
-                    out.iter_mut()
-                        .skip(c)
-                        .step_by(channels)
-                        .zip(plane(c))
-                        .for_each(|(o, &v)| *o = v);
-                }
-            }
-        }
-    }
-
-    /// Turns filtered values into spike times in place; infinite where there is no spike.
-    fn code(&self, values: &mut [f32]) {
-        for ((v, &low), &high) in values.iter_mut().zip(&self.min).zip(&self.max) {
-            let scaled = if high == low { 0.0 } else { (*v - low) / (high - low) };
-            let t = super::latency::latency(scaled);
-            *v = if t >= 1.0 { f32::INFINITY } else { t };
-        }
-    }
-
-    /// Spike times of an image `[channel, row, column]`, as `[row, column, channel]`.
-    pub fn times(&self, image: &[f32]) -> Vec<f32> {
-        let mut values = vec![0.0; self.n_features()];
-        self.filter(image, &mut values);
-        self.code(&mut values);
-        values
-    }
-}
-
 /// The extractor after training.
 #[derive(Clone, Debug)]
 pub struct StdpCsnn {
@@ -416,7 +292,7 @@ impl FittedEncoder for StdpCsnn {
         let mut state = State::new();
         let Shape { height, width, .. } = self.retina.shape;
         let (k, c) = (self.layer.kernel, self.retina.n_channels);
-        if let Kernels::Whiten(_, filters) = &self.retina.kernels {
+        if let Some(filters) = self.retina.whitening() {
             let n_taps = filters.first().map_or(0, Vec::len);
             state.put("whiten", &[filters.len(), n_taps], filters.concat());
         }
