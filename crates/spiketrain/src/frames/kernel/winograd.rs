@@ -1,6 +1,7 @@
-//! Winograd's convolution F(2×2, 3×3) and F(4×4, 3×3): 16 products for four outputs of a 3×3 kernel,
-//! or 36 for sixteen, instead of 9 for each, after a linear transformation of inputs, kernel and
-//! outputs (A. Lavin, S. Gray 2016, arXiv:1509.09308). Equal to the direct sum but for rounding.
+//! Winograd's convolution F(2×2, 3×3), F(4×4, 3×3) and F(2×2, 5×5): 16 products for four outputs of
+//! a 3×3 kernel, or 36 for sixteen, instead of 9 for each, and 36 for four outputs of a 5×5 kernel
+//! instead of 25 for each, after a linear transformation of inputs, kernel and outputs (A. Lavin,
+//! S. Gray 2016, arXiv:1509.09308). Equal to the direct sum but for rounding.
 //!
 //! Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A for each tile d of the input, and so for the gradient with
 //! respect to g: Gᵀ [ Σ (Bᵀ d B) ⊙ (A dY Aᵀ) ] G.
@@ -24,6 +25,9 @@ const CHUNK: usize = 128 << 10;
 /// Most values of a transformed tile.
 const MAX_POINTS: usize = 36;
 
+/// Most weights of a kernel.
+const MAX_TAPS: usize = 25;
+
 /// Memory of the transformed tiles.
 #[derive(Debug, Default)]
 pub(super) struct Tiles {
@@ -34,7 +38,7 @@ pub(super) struct Tiles {
     outside: Buffer,
 }
 
-/// A 3×3 convolution of stride 1; channels are whole blocks.
+/// A convolution of stride 1; channels are whole blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Winograd {
     /// Shape of one input image.
@@ -47,6 +51,8 @@ pub(super) struct Winograd {
     pub(super) panel: usize,
     /// Rows and columns of outputs of a tile, 2 or 4.
     pub(super) tile: usize,
+    /// Rows and columns of the kernel, 3, or 5 for tiles of 2.
+    pub(super) kernel: usize,
 }
 
 impl Winograd {
@@ -57,7 +63,7 @@ impl Winograd {
 
     /// Values of a transformed tile.
     fn points(&self) -> usize {
-        (self.tile + 2) * (self.tile + 2)
+        (self.tile + self.kernel - 1).pow(2)
     }
 
     /// Transformed weights, one packed matrix `[in, out]` a point; `element(out, in, row, column)`.
@@ -69,15 +75,17 @@ impl Winograd {
         let panels = self.panels();
         let mut buffer = Buffer::zeros(self.points() * panels.len());
         let values = buffer.as_mut_slice();
-        let (mut taps, mut points) = ([0.0; 9 * LANES], [0.0; MAX_POINTS * LANES]);
+        let (mut taps, mut points) = ([0.0; MAX_TAPS * LANES], [0.0; MAX_POINTS * LANES]);
+        let taps = &mut taps[..self.kernel * self.kernel * LANES];
         for panel in panels.iter() {
             for i in 0..panels.k {
                 for lane in (0..panel.width).step_by(LANES) {
                     for (at, tap) in taps.iter_mut().enumerate() {
                         let out = panel.column + lane + at % LANES;
-                        *tap = element(out, i, at / LANES / 3, at / LANES % 3);
+                        let (row, column) = (at / LANES / self.kernel, at / LANES % self.kernel);
+                        *tap = element(out, i, row, column);
                     }
-                    transform_kernel(simd, self.tile, &taps, &mut points);
+                    transform_kernel(simd, self, taps, &mut points);
                     for (point, from) in points.chunks_exact(LANES).take(self.points()).enumerate()
                     {
                         let at = point * panels.len() + panel.start + i * panel.width + lane;
@@ -196,20 +204,15 @@ impl Winograd {
             }
         }
         // One channel after another: few values, transformed where they lie.
-        let taps = input;
+        let (taps, n_taps) = (input, self.kernel * self.kernel);
         for panel in panels.iter() {
             let outs = panel.column..panel.column + panel.lanes;
             for i in 0..panels.k {
                 let at = panel.start + i * panel.width;
-                transform_gradient(
-                    simd,
-                    self.tile,
-                    &gradient[at..],
-                    panels.len(),
-                    panel.width,
-                    taps,
-                );
-                sum.add(outs.clone(), i * 9, 1, &taps[..9 * panel.width], panel.width);
+                let gradient = &gradient[at..];
+                transform_gradient(simd, self, gradient, panels.len(), panel.width, taps);
+                let taps = &taps[..n_taps * panel.width];
+                sum.add(outs.clone(), i * n_taps, 1, taps, panel.width);
             }
         }
     }

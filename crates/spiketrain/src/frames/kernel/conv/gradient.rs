@@ -107,14 +107,15 @@ impl Conv2d {
             Algorithm::Direct => self.input_gradient_direct(weights, d_out, d_in, workspace),
             Algorithm::Winograd2 | Algorithm::Winograd4 => {
                 let forward = self.winograd(weights.simd, algorithm);
+                let last = forward.kernel - 1;
                 let of = Winograd {
                     x: forward.y,
                     y: forward.x,
-                    padding: forward.padding.map(|p| 2 - p),
+                    padding: forward.padding.map(|p| last - p),
                     ..forward
                 };
                 let weights_of = |i: usize, o: usize, r: usize, c: usize| {
-                    weights.plain[self.weight_index(o, i, 2 - r, 2 - c)]
+                    weights.plain[self.weight_index(o, i, last - r, last - c)]
                 };
                 let packed = weights.backward_winograd[of.tile / 4]
                     .get_or_init(|| of.pack(weights.simd, weights_of));

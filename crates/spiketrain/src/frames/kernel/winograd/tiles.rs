@@ -1,16 +1,17 @@
 //! The transformations of the tiles of images, of kernels and of their gradients.
 
 use super::super::simd::{LANES, Vector, dispatch};
+use super::Winograd;
 use super::transform::{OfInput, OfKernel, OfOutput, Square, ToKernel, ToOutput, Transform};
-use super::{MAX_POINTS, Winograd};
 
-/// Calls `$body` for the tile's size, with the points and outputs of a side.
+/// Calls `$body` for the sizes of tile and kernel, with the points, outputs and taps of a side.
 macro_rules! by_tile {
-    ($tile:expr, $body:ident($($arg:expr),*)) => {
-        match $tile {
-            2 => $body::<V, 4, 2>($($arg),*),
-            4 => $body::<V, 6, 4>($($arg),*),
-            tile => unreachable!("tiles have 2 or 4 rows, not {tile}"),
+    ($of:expr, $body:ident($($arg:expr),*)) => {
+        match ($of.tile, $of.kernel) {
+            (2, 3) => $body::<V, 4, 2, 3>($($arg),*),
+            (4, 3) => $body::<V, 6, 4, 3>($($arg),*),
+            (2, 5) => $body::<V, 6, 2, 5>($($arg),*),
+            sizes => unreachable!("no tiles for {sizes:?}"),
         }
     };
 }
@@ -36,11 +37,11 @@ fn transform_input_body<V: Vector>(
     outside: &[f32],
     out: &mut [f32],
 ) {
-    by_tile!(of.tile, input_tiles(of, x, first, n, outside, out));
+    by_tile!(of, input_tiles(of, x, first, n, outside, out));
 }
 
 #[inline(always)]
-fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+fn input_tiles<V: Vector, const SIDE: usize, const TILE: usize, const TAPS: usize>(
     of: &Winograd,
     x: &[f32],
     first: usize,
@@ -125,11 +126,11 @@ fn transform_output_body<V: Vector>(
     n: usize,
     out: &mut [f32],
 ) {
-    by_tile!(of.tile, output_tiles(of, m, bias, first, n, out));
+    by_tile!(of, output_tiles(of, m, bias, first, n, out));
 }
 
 #[inline(always)]
-fn output_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+fn output_tiles<V: Vector, const SIDE: usize, const TILE: usize, const TAPS: usize>(
     of: &Winograd,
     m: &[f32],
     bias: Option<&[f32]>,
@@ -202,11 +203,11 @@ fn transform_d_out_body<V: Vector>(
     n: usize,
     out: &mut [f32],
 ) {
-    by_tile!(of.tile, d_out_tiles(of, d_out, first, n, out));
+    by_tile!(of, d_out_tiles(of, d_out, first, n, out));
 }
 
 #[inline(always)]
-fn d_out_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
+fn d_out_tiles<V: Vector, const SIDE: usize, const TILE: usize, const TAPS: usize>(
     of: &Winograd,
     d_out: &[f32],
     first: usize,
@@ -254,33 +255,29 @@ fn d_out_tiles<V: Vector, const SIDE: usize, const TILE: usize>(
 
 dispatch! {
     /// G g Gᵀ of 16 kernels, `[tap, lane]` to `[point, lane]`.
-    pub(super) fn transform_kernel(
-        tile: usize,
-        taps: &[f32; 9 * LANES],
-        points: &mut [f32; MAX_POINTS * LANES],
-    ) = transform_kernel_body::<V>;
+    pub(super) fn transform_kernel(of: &Winograd, taps: &[f32], points: &mut [f32]) =
+        transform_kernel_body::<V>;
 }
 
 #[inline(always)]
-fn transform_kernel_body<V: Vector>(
-    tile: usize,
-    taps: &[f32; 9 * LANES],
-    points: &mut [f32; MAX_POINTS * LANES],
-) {
-    by_tile!(tile, kernel_points(taps, points));
+fn transform_kernel_body<V: Vector>(of: &Winograd, taps: &[f32], points: &mut [f32]) {
+    by_tile!(of, kernel_points(taps, points));
 }
 
 #[inline(always)]
-fn kernel_points<V: Vector, const SIDE: usize, const TILE: usize>(
-    taps: &[f32; 9 * LANES],
-    points: &mut [f32; MAX_POINTS * LANES],
+fn kernel_points<V: Vector, const SIDE: usize, const TILE: usize, const TAPS: usize>(
+    taps: &[f32],
+    points: &mut [f32],
 ) where
-    OfKernel: Transform<3, SIDE>,
+    OfKernel: Transform<TAPS, SIDE>,
     [[V; SIDE]; SIDE]: Square<V, SIDE>,
+    [[V; TAPS]; TAPS]: Square<V, TAPS>,
 {
-    // SAFETY: there are nine blocks of taps, and at least SIDE² of points.
+    assert!(taps.len() >= TAPS * TAPS * LANES, "the taps are there");
+    assert!(points.len() >= SIDE * SIDE * LANES, "the points fit");
+    // SAFETY: the assertions above.
     unsafe {
-        let taps = <[[V; 3]; 3]>::load(taps.as_ptr(), 3 * LANES, LANES);
+        let taps = <[[V; TAPS]; TAPS]>::load(taps.as_ptr(), TAPS * LANES, LANES);
         OfKernel::both(taps).store(points.as_mut_ptr(), SIDE * LANES, LANES);
     }
 }
@@ -289,7 +286,7 @@ dispatch! {
     /// Gᵀ u G, the gradient with respect to kernels from that with respect to their transforms:
     /// `width` lanes of every point, `step` values from one to the next, to `[tap, lane]`.
     pub(super) fn transform_gradient(
-        tile: usize,
+        of: &Winograd,
         u: &[f32],
         step: usize,
         width: usize,
@@ -299,32 +296,33 @@ dispatch! {
 
 #[inline(always)]
 fn transform_gradient_body<V: Vector>(
-    tile: usize,
+    of: &Winograd,
     u: &[f32],
     step: usize,
     width: usize,
     out: &mut [f32],
 ) {
-    by_tile!(tile, gradient_taps(u, step, width, out));
+    by_tile!(of, gradient_taps(u, step, width, out));
 }
 
 #[inline(always)]
-fn gradient_taps<V: Vector, const SIDE: usize, const TILE: usize>(
+fn gradient_taps<V: Vector, const SIDE: usize, const TILE: usize, const TAPS: usize>(
     u: &[f32],
     step: usize,
     width: usize,
     out: &mut [f32],
 ) where
-    ToKernel: Transform<SIDE, 3>,
+    ToKernel: Transform<SIDE, TAPS>,
     [[V; SIDE]; SIDE]: Square<V, SIDE>,
+    [[V; TAPS]; TAPS]: Square<V, TAPS>,
 {
-    assert!(width.is_multiple_of(LANES) && out.len() >= 9 * width, "whole blocks of nine taps");
+    assert!(width.is_multiple_of(LANES) && out.len() >= TAPS * TAPS * width, "the taps fit");
     assert!((SIDE * SIDE - 1) * step + width <= u.len(), "the points are there");
     for lane in (0..width).step_by(LANES) {
         // SAFETY: the assertions above.
         unsafe {
             let points = <[[V; SIDE]; SIDE]>::load(u.as_ptr().add(lane), SIDE * step, step);
-            ToKernel::both(points).store(out.as_mut_ptr().add(lane), 3 * width, width);
+            ToKernel::both(points).store(out.as_mut_ptr().add(lane), TAPS * width, width);
         }
     }
 }
@@ -332,25 +330,34 @@ fn gradient_taps<V: Vector, const SIDE: usize, const TILE: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::super::simd::Simd;
+    use super::super::{MAX_POINTS, MAX_TAPS};
     use super::*;
+    use crate::Shape;
 
     #[test]
     fn the_last_transform_is_the_adjoint_of_the_kernel_s() {
-        for (simd, tile) in Simd::available().into_iter().flat_map(|s| [(s, 2), (s, 4)]) {
-            let kernel = |taps: [f32; 9]| {
-                let lanes = std::array::from_fn(|i| taps[i / LANES]);
+        let sizes = [(2, 3), (4, 3), (2, 5)];
+        for (simd, (tile, kernel)) in
+            Simd::available().into_iter().flat_map(|s| sizes.map(|size| (s, size)))
+        {
+            let shape = Shape::new(LANES, kernel, kernel);
+            let of = Winograd { x: shape, y: shape, padding: [0; 2], panel: LANES, tile, kernel };
+            let n_taps = kernel * kernel;
+            let transformed = |tap: &dyn Fn(usize) -> f32| {
+                let lanes: Vec<f32> = (0..n_taps * LANES).map(|i| tap(i / LANES)).collect();
                 let mut points = [0.0; MAX_POINTS * LANES];
-                transform_kernel(simd, tile, &lanes, &mut points);
+                transform_kernel(simd, &of, &lanes, &mut points);
                 points
             };
-            let u = kernel(std::array::from_fn(|i| (i * i % 7) as f32 - 2.0));
-            let mut back = [9.0; 9 * LANES];
-            transform_gradient(simd, tile, &u, LANES, LANES, &mut back);
-            for tap in 0..9 {
-                let unit = kernel(std::array::from_fn(|i| f32::from(u8::from(i == tap))));
+            let u = transformed(&|i| (i * i % 7) as f32 - 2.0);
+            let mut back = [9.0; MAX_TAPS * LANES];
+            transform_gradient(simd, &of, &u, LANES, LANES, &mut back);
+            for tap in 0..n_taps {
+                let unit = transformed(&|i| f32::from(u8::from(i == tap)));
                 let dot = unit.iter().zip(&u).map(|(a, b)| a * b).sum::<f32>() / LANES as f32;
-                let same = back[tap * LANES..][..LANES].iter().all(|b| (dot - b).abs() < 1e-5);
-                assert!(same, "{simd:?} {tile} {tap}");
+                let is_close = |b: &f32| (dot - b).abs() < 1e-5 * dot.abs().max(1.0);
+                let same = back[tap * LANES..][..LANES].iter().all(is_close);
+                assert!(same, "{simd:?} {tile} {kernel} {tap}");
             }
         }
     }

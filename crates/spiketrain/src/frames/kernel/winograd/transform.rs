@@ -1,5 +1,6 @@
-//! The linear transformations of Winograd's convolution, one axis at a time, for tiles of 2×2 and
-//! of 4×4 outputs (points 0, ±1, ∞ and 0, ±1, ±2, ∞).
+//! The linear transformations of Winograd's convolution, one axis at a time, for tiles with the
+//! points 0, ±1, ∞ (2×2 outputs of a 3×3 kernel) and 0, ±1, ±2, ∞ (4×4 outputs of a 3×3 kernel, 2×2
+//! of a 5×5 kernel).
 
 use crate::simd::Vector;
 
@@ -96,6 +97,7 @@ macro_rules! square {
 square!(2, [0 1], [0 1]);
 square!(3, [0 1 2], [0 1 2]);
 square!(4, [0 1 2 3], [0 1 2 3]);
+square!(5, [0 1 2 3 4], [0 1 2 3 4]);
 square!(6, [0 1 2 3 4 5], [0 1 2 3 4 5]);
 
 /// Bᵀ d of an input.
@@ -153,6 +155,15 @@ impl Transform<6, 4> for ToOutput {
     }
 }
 
+impl Transform<6, 2> for ToOutput {
+    both!(6 to 2, [0 1 2 3 4 5], [0 1 2 3 4 5], [0 1]);
+    #[inline(always)]
+    fn along<V: Vector>([a, b, c, d, e, f]: [V; 6]) -> [V; 2] {
+        let (even, odd, far_even, far_odd) = (b.plus(c), b.minus(c), d.plus(e), d.minus(e));
+        [a.plus(even).plus(far_even), f.plus(odd).plus_product(V::splat(2.0), far_odd)]
+    }
+}
+
 /// A y of an output's gradient.
 pub(super) struct OfOutput;
 
@@ -172,6 +183,15 @@ impl Transform<4, 6> for OfOutput {
         let far_even = a.plus_product(V::splat(4.0), c);
         let far_odd = b.plus(b).plus_product(V::splat(8.0), d);
         [a, even.plus(odd), even.minus(odd), far_even.plus(far_odd), far_even.minus(far_odd), d]
+    }
+}
+
+impl Transform<2, 6> for OfOutput {
+    both!(2 to 6, [0 1], [0 1], [0 1 2 3 4 5]);
+    #[inline(always)]
+    fn along<V: Vector>([a, b]: [V; 2]) -> [V; 6] {
+        let twice = b.plus(b);
+        [a, a.plus(b), a.minus(b), a.plus(twice), a.minus(twice), b]
     }
 }
 
@@ -205,6 +225,25 @@ impl Transform<3, 6> for OfKernel {
     }
 }
 
+impl Transform<5, 6> for OfKernel {
+    both!(5 to 6, [0 1 2 3 4], [0 1 2 3 4], [0 1 2 3 4 5]);
+    #[inline(always)]
+    fn along<V: Vector>([a, b, c, d, e]: [V; 5]) -> [V; 6] {
+        let (sixth, fraction) = (V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0));
+        let (even, odd) = (a.plus(c).plus(e), b.plus(d));
+        let far_even = a.plus_product(V::splat(4.0), c).plus_product(V::splat(16.0), e);
+        let far_odd = b.plus(b).plus_product(V::splat(8.0), d);
+        [
+            V::splat(0.25).times(a),
+            sixth.times(even.plus(odd)),
+            sixth.times(even.minus(odd)),
+            fraction.times(far_even.plus(far_odd)),
+            fraction.times(far_even.minus(far_odd)),
+            e,
+        ]
+    }
+}
+
 /// Gᵀ u of the products' gradient, to the kernel's.
 pub(super) struct ToKernel;
 
@@ -232,6 +271,23 @@ impl Transform<6, 3> for ToKernel {
                 .plus_product(V::splat(1.0 / 24.0), far_sum),
             V::splat(1.0 / 12.0).times(far_difference).minus(sixth.times(difference)),
             f.plus_product(sixth, far_sum.minus(sum)),
+        ]
+    }
+}
+
+impl Transform<6, 5> for ToKernel {
+    both!(6 to 5, [0 1 2 3 4 5], [0 1 2 3 4 5], [0 1 2 3 4]);
+    #[inline(always)]
+    fn along<V: Vector>([a, b, c, d, e, f]: [V; 6]) -> [V; 5] {
+        let (sixth, fraction) = (V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0));
+        let (sum, difference) = (sixth.times(b.plus(c)), sixth.times(b.minus(c)));
+        let (far_sum, far_difference) = (fraction.times(d.plus(e)), fraction.times(d.minus(e)));
+        [
+            sum.plus(far_sum).plus_product(V::splat(0.25), a),
+            difference.plus_product(V::splat(2.0), far_difference),
+            sum.plus_product(V::splat(4.0), far_sum),
+            difference.plus_product(V::splat(8.0), far_difference),
+            f.plus(sum).plus_product(V::splat(16.0), far_sum),
         ]
     }
 }
