@@ -17,9 +17,9 @@ pub(super) fn figures(learner: &TemporalAutoencoder, probe: &Batch<'_>) -> Vec<F
         .rows
         .iter()
         .map(|&row| {
-            let (mut sample, mut activity) = (Presented::default(), learner.network.activity());
+            let (mut sample, mut activity) = (Presented::default(), learner.network().activity());
             sample.read(times, row);
-            learner.network.forward(&sample.spikes, &mut activity);
+            learner.network().forward(&sample.spikes, &mut activity);
             (row, sample, activity)
         })
         .collect();
@@ -34,10 +34,10 @@ pub(super) fn figures(learner: &TemporalAutoencoder, probe: &Batch<'_>) -> Vec<F
         figures.push(intensities(times, &pictures.collect::<Vec<_>>()));
     }
     figures.push(hidden_raster(learner, probe, &shown));
-    figures.push(pulse_raster(&learner.network));
+    figures.push(pulse_raster(learner.network()));
     figures.push(time_histograms(learner, &shown));
-    figures.push(weight_histograms(&learner.network));
-    figures.push(negative_weights(&learner.network));
+    figures.push(weight_histograms(learner.network()));
+    figures.push(negative_weights(learner.network()));
     if learner.params.goal == Goal::Reconstruction {
         figures.push(drive(learner, &shown));
     }
@@ -116,7 +116,7 @@ fn hidden_raster(
 ) -> Figure {
     let is_classifier = learner.params.goal == Goal::Classification;
     let (layer, what) = if is_classifier { (1, "class") } else { (0, "neuron") };
-    let n = learner.network.n_neurons(layer);
+    let n = learner.network().n_neurons(layer);
     let panels = shown.iter().map(|(row, _, activity)| {
         let label = probe.labels.get(*row);
         let text = label.map_or(format!("sample {row}"), |k| format!("sample {row}, class {k}"));
@@ -161,7 +161,7 @@ fn time_histograms(
     shown: &[(usize, Presented, Activity)],
 ) -> Figure {
     let of_layer = |l: usize| -> Vec<f64> {
-        let n = learner.network.n_neurons(l);
+        let n = learner.network().n_neurons(l);
         let all = shown.iter().flat_map(|(_, _, a)| spikes_of(a, l, n));
         all.map(|s| s.1).collect()
     };
@@ -217,7 +217,7 @@ fn drive(learner: &TemporalAutoencoder, shown: &[(usize, Presented, Activity)]) 
     let at = learner.params.latency - 0.5;
     let mut mean = [0.0; 2];
     for (_, _, activity) in shown {
-        let of_sample = learner.network.mean_drive(activity, at);
+        let of_sample = learner.network().mean_drive(activity, at);
         mean.iter_mut().zip(of_sample).for_each(|(m, d)| *m += d / shown.len() as f64);
     }
     Figure::Bars {

@@ -19,6 +19,8 @@
 //! 4. `∂L/∂w = Σ g·clip(∂t*/∂w)`, and −penalty for every weight of a silent neuron; errors travel
 //!    back by `Σ g·clip(∂t*/∂t)`, to pulse times too.
 //! 5. Adam with ε inside the root, on the mean over the batch; pulse times stay at or above 0.
+//! 6. `w̄ ← w̄ + max(1 − β, 1/n)·(w − w̄)` after update n, weights and pulse times; w̄ predicts
+//!    (B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30(4), 1992, doi:10.1137/0330046).
 //!
 //! | symbol | field | shape | unit | default |
 //! | --- | --- | --- | --- | --- |
@@ -26,6 +28,7 @@
 //! | l | `latency` | | window | 1 |
 //! | K | `decay` | | 1/window | 0.172556 |
 //! | θ | `threshold` | | weight × window | 0.834236 |
+//! | β | `averaging` | | | 0: w predicts |
 //! | w | state `network.layerN.weight` | `[neuron, sender and pulse]` | | σ(z + m) |
 //! | | state `network.layerN.pulse` | `[pulse]` | window | evenly spaced |
 //!
@@ -90,6 +93,7 @@ pub const CARD: Card = Card {
         "every sample is learned from (the published setting); the option to learn from \
          misclassified ones alone is left out, and so are jitter of hidden spikes and the penalty \
          on output times, off in all published settings",
+        "weights can be averaged over updates, which the authors do not do",
     ],
 };
 
@@ -111,6 +115,8 @@ pub struct TemporalAutoencoder {
     params: Params,
     n_classes: usize,
     network: Network,
+    /// Running mean of the weights, which predicts in place of them.
+    mean: Option<Network>,
     how: Learning,
     readouts: Readouts,
     tally: Tally,
@@ -192,14 +198,23 @@ impl TemporalAutoencoder {
             how: Learning::of(params),
             readouts: Readouts::new(&params.readouts, params.hidden, task.n_classes),
             tally: Tally::new(network.n_layers()),
+            mean: (params.averaging > 0.0).then(|| network.clone()),
             network,
             scratch: Vec::new(),
         })
     }
 
-    /// The network.
+    /// The network that predicts: with averaging that of the mean weights.
     pub fn network(&self) -> &Network {
-        &self.network
+        self.mean.as_ref().unwrap_or(&self.network)
+    }
+
+    /// Equation 6.
+    fn average(&mut self) {
+        if let Some(mean) = &mut self.mean {
+            let share = 1.0 / self.network.n_updates() as f64;
+            mean.follow(&self.network, share.max(1.0 - self.params.averaging));
+        }
     }
 
     /// Hidden spike times of a sample that stands in the network.
@@ -223,7 +238,7 @@ impl TemporalAutoencoder {
         label: Option<u16>,
         activity: &mut Activity,
     ) -> Prediction {
-        let network = &self.network;
+        let network = self.network();
         network.forward(&shown.spikes, activity);
         let last = network.n_layers() - 1;
         let n_arrivals = |l: usize| activity.n_arrivals(l) as u64;
@@ -276,6 +291,7 @@ impl Learner for TemporalAutoencoder {
         let samples: Vec<Sample<'_>> = (0..batch.len()).map(sample).collect();
         let sums = self.network.gradient(&self.how, &samples);
         self.network.update(&self.how, ctx.rate, batch.len());
+        self.average();
         self.scratch = shown;
         self.tally.count(batch.len(), &sums);
         let is_classifier = self.params.goal == Goal::Classification;
@@ -299,6 +315,9 @@ impl Learner for TemporalAutoencoder {
     fn state(&self) -> State {
         let mut state = State::new();
         state.nest("network", self.network.state());
+        if let Some(mean) = &self.mean {
+            state.nest("mean", mean.weight_state());
+        }
         state.nest("epoch", self.tally.state());
         state.nest("readout", self.readouts.state());
         state
@@ -306,12 +325,15 @@ impl Learner for TemporalAutoencoder {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         self.network.restore(&state.sub("network"))?;
+        if let Some(mean) = &mut self.mean {
+            mean.restore_weights(&state.sub("mean"))?;
+        }
         self.tally = Tally::restored(&state.sub("epoch"), self.network.n_layers())?;
         self.readouts.restore(&state.sub("readout"))
     }
 
     fn end_epoch(&mut self, _ctx: &Ctx) -> Result<EpochReport> {
-        let report = self.tally.report(&self.network);
+        let report = self.tally.report(self.network());
         self.tally = Tally::new(self.network.n_layers());
         Ok(report)
     }
@@ -325,7 +347,7 @@ impl Learner for TemporalAutoencoder {
         let rooms = || (Presented::default(), self.network.activity());
         let embed = |room: &mut (Presented, Activity), &row: &usize| {
             room.0.read(times, row);
-            self.network.forward(&room.0.spikes, &mut room.1);
+            self.network().forward(&room.0.spikes, &mut room.1);
             self.embedding(&room.1)
         };
         let embeddings: Vec<Vec<f64>> = train.rows.par_iter().map_init(rooms, embed).collect();

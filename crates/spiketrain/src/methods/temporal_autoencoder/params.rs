@@ -74,6 +74,9 @@ pub struct Params {
     /// Deviation of a normal draw that moves every input spike of a training sample, in windows;
     /// drawn anew for every presentation.
     pub input_jitter: f64,
+    /// Decay β of the running mean of the weights, a factor an update; the mean predicts. 0 = the
+    /// weights themselves predict.
+    pub averaging: f64,
     /// True if weights below 0 are set to 0 after every step: no inhibition.
     pub non_negative: bool,
     /// Classifiers fitted to the embedding.
@@ -98,6 +101,7 @@ impl Default for Params {
             nonpulse_weight_mean_multiplier: -7.038462,
             pulse_weight_mean_multiplier: 4.213218,
             input_jitter: 0.0,
+            averaging: 0.0,
             non_negative: false,
             readouts: Vec::new(),
         }
@@ -138,6 +142,7 @@ impl Params {
         c.finite("nonpulse_weight_mean_multiplier", self.nonpulse_weight_mean_multiplier);
         c.finite("pulse_weight_mean_multiplier", self.pulse_weight_mean_multiplier);
         c.within("input_jitter", self.input_jitter, 0.0, 10.0);
+        c.within("averaging", self.averaging, 0.0, 1.0);
         let is_conventional = self.units == Units::Conventional;
         let reconstructs = self.goal == Goal::Reconstruction;
         let allowed = "\"spiking\" with goal = \"classification\"";

@@ -190,6 +190,35 @@ fn instructions_and_threads_change_no_bit() {
 }
 
 #[test]
+fn the_mean_of_the_weights_predicts_and_survives_the_state() {
+    let (inputs, labels) = bars(40);
+    let rows: Vec<usize> = (0..37).collect();
+    let batch = Batch { inputs: &inputs, rows: &rows, labels: &labels };
+    let mut plain = TemporalAutoencoder::new(&small(), &task()).unwrap();
+    let params = Params { averaging: 0.75, ..small() };
+    let mut averaged = TemporalAutoencoder::new(&params, &task()).unwrap();
+    let mut mean = vec![0.0; plain.network.weights(0).len()];
+    for step in 0..6 {
+        plain.step(&batch, &ctx(step)).unwrap();
+        averaged.step(&batch, &ctx(step)).unwrap();
+        let share = f64::max(0.25, 1.0 / (step + 1) as f64);
+        mean.iter_mut().zip(plain.network.weights(0)).for_each(|(m, w)| *m += share * (w - *m));
+    }
+    assert_eq!(plain.network.state(), averaged.network.state(), "learning stays the same");
+    assert_eq!(averaged.network().weights(0), mean);
+
+    let mut twin = TemporalAutoencoder::new(&params, &task()).unwrap();
+    twin.restore(&averaged.state()).unwrap();
+    assert_eq!(twin.state(), averaged.state());
+    let times = |learner: &TemporalAutoencoder| format!("{:?}", learner.predict(&batch).unwrap());
+    assert_eq!(times(&twin), times(&averaged));
+    assert_ne!(times(&plain), times(&averaged));
+    twin.network = averaged.network().clone();
+    twin.mean = None;
+    assert_eq!(times(&twin), times(&averaged));
+}
+
+#[test]
 fn a_silent_network_is_woken_by_the_penalty() {
     let params = Params {
         nonpulse_weight_mean_multiplier: -9.0,

@@ -298,15 +298,34 @@ impl Network {
         self.judge(goal, sample.target, a).0
     }
 
+    /// Moves weights and pulse times by `share` of the way to those of `other`.
+    ///
+    /// # Panics
+    ///
+    /// If the networks have other sizes.
+    pub fn follow(&mut self, other: &Network, share: f64) {
+        assert_eq!(self.layers.len(), other.layers.len(), "the same sizes");
+        let step = |mean: &mut f64, x: f64| *mean += share * (x - *mean);
+        for (mean, layer) in self.layers.iter_mut().zip(&other.layers) {
+            assert_eq!(mean.weights.n_rows(), layer.weights.n_rows(), "the same sizes");
+            let blocks = mean.weights.blocks_mut().iter_mut().zip(layer.weights.blocks());
+            blocks.for_each(|(m, x)| m.0.iter_mut().zip(x.0).for_each(|(m, x)| step(m, x)));
+            mean.pulses.iter_mut().zip(&layer.pulses).for_each(|(m, &x)| step(m, x));
+        }
+    }
+
+    /// Updates done.
+    pub fn n_updates(&self) -> u64 {
+        self.n_updates
+    }
+
     /// Weights, pulses, both moments and the number of updates.
     pub fn state(&self) -> State {
-        let mut state = State::new();
+        let mut state = self.weight_state();
         state.put("n_updates", &[], vec![self.n_updates]);
         for (l, layer) in self.layers.iter().enumerate() {
             let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
             let n = [layer.pulses.len()];
-            state.put(&format!("layer{l}.weight"), &shape, layer.weights.to_rows_of_neurons());
-            state.put(&format!("layer{l}.pulse"), &n, layer.pulses.clone());
             for (k, name) in ["mean", "square"].iter().enumerate() {
                 let mut matrix = Matrix::new(shape[1], shape[0]);
                 matrix.blocks_mut().copy_from_slice(&layer.moments[k]);
@@ -319,27 +338,53 @@ impl Network {
         state
     }
 
+    /// Weights and pulses.
+    pub fn weight_state(&self) -> State {
+        let mut state = State::new();
+        for (l, layer) in self.layers.iter().enumerate() {
+            let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
+            state.put(&format!("layer{l}.weight"), &shape, layer.weights.to_rows_of_neurons());
+            let pulses = layer.pulses.clone();
+            state.put(&format!("layer{l}.pulse"), &[pulses.len()], pulses);
+        }
+        state
+    }
+
     /// Puts back what [`Network::state`] gave.
     ///
     /// # Errors
     ///
     /// If an array is missing or does not fit.
     pub fn restore(&mut self, state: &State) -> Result<()> {
+        self.restore_weights(state)?;
         self.n_updates = state.scalar("n_updates")?;
+        for (l, layer) in self.layers.iter_mut().enumerate() {
+            let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
+            let moment = |name: &str| -> Result<Vec<Block>> {
+                let values = state.get(&format!("layer{l}.weight_{name}"), &shape)?;
+                Ok(Matrix::from_rows_of_neurons(shape[1], shape[0], values).into_blocks())
+            };
+            layer.moments = [moment("mean")?, moment("square")?];
+            let n = [layer.pulses.len()];
+            let list = |name: &str| Ok(state.get(&format!("layer{l}.pulse_{name}"), &n)?.to_vec());
+            layer.pulse_moments = [list("mean")?, list("square")?];
+        }
+        Ok(())
+    }
+
+    /// Puts back what [`Network::weight_state`] gave.
+    ///
+    /// # Errors
+    ///
+    /// If an array is missing or does not fit.
+    pub fn restore_weights(&mut self, state: &State) -> Result<()> {
         self.shards.clear();
         for (l, layer) in self.layers.iter_mut().enumerate() {
             let shape = [layer.weights.n_neurons(), layer.weights.n_rows()];
-            let n = [layer.pulses.len()];
-            let matrix = |name: &str| -> Result<Matrix> {
-                let values = state.get(&format!("layer{l}.{name}"), &shape)?;
-                Ok(Matrix::from_rows_of_neurons(shape[1], shape[0], values))
-            };
-            layer.weights = matrix("weight")?;
-            layer.moments =
-                [matrix("weight_mean")?.into_blocks(), matrix("weight_square")?.into_blocks()];
-            let list = |name: &str| Ok(state.get(&format!("layer{l}.{name}"), &n)?.to_vec());
-            layer.pulses = list("pulse")?;
-            layer.pulse_moments = [list("pulse_mean")?, list("pulse_square")?];
+            let values = state.get(&format!("layer{l}.weight"), &shape)?;
+            layer.weights = Matrix::from_rows_of_neurons(shape[1], shape[0], values);
+            let pulses = state.get(&format!("layer{l}.pulse"), &[layer.pulses.len()])?;
+            layer.pulses = pulses.to_vec();
         }
         Ok(())
     }
