@@ -8,8 +8,9 @@
 //!
 //! | reset | f\[t+1\] |
 //! | --- | --- |
-//! | soft, detached | k + λ f\[t\], the same for all neurons: k (1 − λ^t)/(1 − λ) at t |
+//! | both soft ones, detached | k + λ f\[t\], the same for all neurons: k (1 − λ^t)/(1 − λ) at t |
 //! | soft | k + λ f\[t\] (1 − θ sg\[t\]) |
+//! | soft after the leak | k + f\[t\] (λ − θ sg\[t\]) |
 //! | hard, detached | k + λ f\[t\] (1 − s\[t\]) |
 //! | hard | k + λ f\[t\] (1 − s\[t\] − u\[t\] sg\[t\]) |
 //!
@@ -170,12 +171,12 @@ struct Sample<'a> {
     factor: Option<&'a mut [f32]>,
 }
 
-/// Memory for one row.
-struct Row {
-    u: Vec<f32>,
-    v: Vec<f32>,
-    h: Vec<f32>,
-    f: Vec<f32>,
+/// One row of neurons. What goes on from block to block is worked on where it lies.
+struct Row<'a> {
+    u: &'a mut [f32],
+    v: &'a mut [f32],
+    h: &'a mut [f32],
+    f: &'a mut [f32],
 }
 
 dispatch! {
@@ -187,19 +188,22 @@ dispatch! {
 fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) {
     let Shape { height, .. } = images.shape;
     let row_len = images.row();
-    let zeros = || vec![0.0; row_len];
-    let mut memory = Row { u: zeros(), v: zeros(), h: zeros(), f: zeros() };
+    let [mut u, mut v, mut h, mut f] = std::array::from_fn(|_| vec![0.0f32; row_len]);
     for (n, mut sample) in (first..).zip(samples) {
         let row_words = sample.words[0].len() / height;
         for row in 0..height {
             let at = row * row_len..(row + 1) * row_len;
             let words_at = row * row_words..(row + 1) * row_words;
-            let start = |to: &mut [f32], kept: Option<&&mut [f32]>, value: f32| match kept {
-                Some(kept) if !layer.is_first => to.copy_from_slice(&kept[at.clone()]),
-                _ => to.fill(value),
+            let mut neurons = Row {
+                u: &mut u,
+                v: sample.membrane.as_mut().map_or(&mut v, |kept| &mut kept[at.clone()]),
+                h: &mut h,
+                f: sample.factor.as_mut().map_or(&mut f, |kept| &mut kept[at.clone()]),
             };
-            start(&mut memory.v, sample.membrane.as_ref(), 0.0);
-            start(&mut memory.f, sample.factor.as_ref(), layer.neuron.gain);
+            if layer.is_first {
+                neurons.v.fill(0.0);
+                neurons.f.fill(layer.neuron.gain);
+            }
             let rate = &mut sample.rate[at.clone()];
             let eligibility = &mut sample.eligibility[at.clone()];
             let mut mean = sample.mean.as_mut().map(|mean| &mut mean[at.clone()]);
@@ -213,9 +217,8 @@ fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<S
                 if let Some(mean) = &mut mean {
                     mean.iter_mut().zip(y).for_each(|(m, &y)| *m += y);
                 }
-                layer.tiles.apply(t, y, &mut memory.u);
-                let words = &mut words[words_at.clone()];
-                memory.step(layer, t, words, rate, eligibility);
+                layer.tiles.apply(t, y, neurons.u);
+                neurons.step(layer, t, &mut words[words_at.clone()], rate, eligibility);
             }
             if let Some(scale) = layer.scale {
                 let to_mean = |sum: &mut [f32]| sum.iter_mut().for_each(|s| *s *= scale);
@@ -223,18 +226,11 @@ fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<S
                 to_mean(eligibility);
                 mean.into_iter().for_each(to_mean);
             }
-            let keep = |from: &[f32], kept: Option<&mut &mut [f32]>| {
-                if let Some(kept) = kept {
-                    kept[at.clone()].copy_from_slice(from);
-                }
-            };
-            keep(&memory.v, sample.membrane.as_mut());
-            keep(&memory.f, sample.factor.as_mut());
         }
     }
 }
 
-impl Row {
+impl Row<'_> {
     /// One step of a row; `u` holds the normalised input.
     #[inline(always)]
     fn step(
@@ -246,9 +242,9 @@ impl Row {
         eligibility: &mut [f32],
     ) {
         let Layer { neuron, threshold, factors, .. } = *layer;
-        neuron.charge(&self.v, &mut self.u);
-        neuron.fire(&self.u, threshold, words);
-        neuron.slope.write(&self.u, threshold, &mut self.h);
+        neuron.charge(self.v, self.u);
+        neuron.fire(self.u, threshold, words);
+        neuron.slope.write(self.u, threshold, self.h);
         let u = self.u.iter();
         if neuron.fires_at_threshold {
             let pairs = rate.iter_mut().zip(u);
@@ -258,13 +254,13 @@ impl Row {
             pairs.for_each(|(r, &u)| *r += if u > threshold { 1.0 } else { 0.0 });
         }
         match factors.get(t) {
-            Some(&f) => eligibility.iter_mut().zip(&self.h).for_each(|(e, &h)| *e += f * h),
+            Some(&f) => eligibility.iter_mut().zip(&*self.h).for_each(|(e, &h)| *e += f * h),
             None => {
-                let each = eligibility.iter_mut().zip(self.f.iter().zip(&self.h));
+                let each = eligibility.iter_mut().zip(self.f.iter().zip(&*self.h));
                 each.for_each(|(e, (&f, &h))| *e += f * h);
-                advance_factor(neuron, threshold, &self.u, &self.h, &mut self.f);
+                advance_factor(neuron, threshold, self.u, self.h, self.f);
             }
         }
-        neuron.reset(&self.u, threshold, &mut self.v);
+        neuron.reset(self.u, threshold, self.v);
     }
 }
