@@ -56,7 +56,7 @@ struct Walk {
 /// that the optimiser keeps for each parameter.
 pub fn of_step(net: &Net, n_samples: usize, n_moments: usize) -> Memory {
     let n = 4 * net.parameters.n_values();
-    let memory = Memory { learned: n * (4 + n_moments), ..Memory::default() };
+    let memory = Memory { learned: n * (2 + n_moments), ..Memory::default() };
     let mut walk = Walk { n_steps: net.n_steps, n_samples, memory };
     walk.layers(&net.layers, net.input, Form::Steady);
     walk.memory
@@ -80,7 +80,10 @@ impl Walk {
     fn layer(&mut self, layer: &Layer, shape: Shape, form: Form) -> (Shape, Form) {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         let (output, form) = match layer {
-            Layer::Conv(conv) => (conv.kernel.output(), dense),
+            Layer::Conv(conv) => {
+                self.memory.learned += conv.kernel.packed_bytes();
+                (conv.kernel.output(), dense)
+            }
             Layer::AveragePool(pool) => (pool.output(), dense),
             Layer::MaxPool(pool) => (pool.output(), form),
             Layer::Activation(a) if a.neuron.is_some() => (shape, Form::Spikes),

@@ -126,6 +126,19 @@ impl Conv2d {
         y.height * y.width * self.n_weights()
     }
 
+    /// Bytes of [`ConvWeights`] when the fastest ways have made all forms they read, but for the
+    /// filling up of blocks.
+    pub fn packed_bytes(&self) -> usize {
+        let (n, kernel) = (4 * self.n_weights(), self.kernel[0]);
+        let of = |most_points| match self.dense_algorithm(most_points) {
+            Algorithm::Winograd2 => n * (kernel + 1).pow(2) / kernel.pow(2),
+            Algorithm::Winograd4 => n * (kernel + 3).pow(2) / kernel.pow(2),
+            Algorithm::Direct | Algorithm::Spikes => n,
+        };
+        // As they were given and in rows for spikes; dense forward; backward.
+        2 * n + of(4) + of(6)
+    }
+
     /// Weights `[out, in, kernel_row, kernel_column]` for the best instructions of this machine.
     pub fn pack(&self, weight: &[f32]) -> ConvWeights {
         self.pack_for(Simd::default(), weight)

@@ -20,13 +20,21 @@ enum Form {
 pub(super) fn of_step(net: &Net, mode: Mode, n_samples: usize, n_moments: usize) -> Memory {
     let is_whole = mode == Mode::MultiStep;
     let block_steps = if is_whole { net.n_steps } else { 1 };
-    let mut walk =
-        Walk { block_steps, is_whole, n_samples, kept: 0, membranes: 0, block: 0, gradients: 0 };
+    let learned = 4 * net.parameters.n_values() * (2 + n_moments);
+    let mut walk = Walk {
+        block_steps,
+        is_whole,
+        n_samples,
+        learned,
+        kept: 0,
+        membranes: 0,
+        block: 0,
+        gradients: 0,
+    };
     walk.kept += walk.of_step(net.input);
     walk.layers(&net.layers, net.input, Form::Steady, 0);
-    let learned = 4 * net.parameters.n_values() * (4 + n_moments);
     let passing = walk.gradients.max(walk.membranes + walk.block);
-    Memory { learned, kept: walk.kept, passing }
+    Memory { learned: walk.learned, kept: walk.kept, passing }
 }
 
 struct Walk {
@@ -35,6 +43,8 @@ struct Walk {
     /// Whether a block holds all steps.
     is_whole: bool,
     n_samples: usize,
+    /// Parameters, their packed forms, gradients and the optimiser's memory.
+    learned: usize,
     /// What the rate pass reads.
     kept: usize,
     /// Membranes between the blocks.
@@ -73,7 +83,10 @@ impl Walk {
     fn layer(&mut self, layer: &Layer, shape: Shape, form: Form, held: usize) -> (Shape, Form) {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         match layer {
-            Layer::Conv(conv) => (conv.kernel.output(), dense),
+            Layer::Conv(conv) => {
+                self.learned += conv.kernel.packed_bytes();
+                (conv.kernel.output(), dense)
+            }
             Layer::AveragePool(pool) => {
                 self.kept += self.of_step(pool.output());
                 (pool.output(), dense)

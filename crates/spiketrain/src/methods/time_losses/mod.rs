@@ -431,7 +431,8 @@ impl Learner for TimeLosses {
 
     fn notes(&self, batch_size: usize) -> Vec<String> {
         let n = 4 * self.net.parameters.n_values();
-        let learned = n * (4 + self.optimizer.n_moments());
+        let packed: usize = self.net.spiking().iter().map(|l| l.conv.kernel.packed_bytes()).sum();
+        let learned = n * (2 + self.optimizer.n_moments()) + packed;
         let step = 4 * self.params.n_steps * batch_size;
         let largest = self.net.spiking().iter().map(|l| l.conv.kernel.output().len()).max();
         let neurons: usize = self.net.spiking().iter().map(|l| l.conv.kernel.output().len()).sum();

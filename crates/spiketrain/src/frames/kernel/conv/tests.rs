@@ -168,3 +168,28 @@ fn a_bias_collects_its_channel() {
     add_bias_gradient(&[1.0, 2.0, 3.0, 4.0], &mut gradient);
     assert_eq!(gradient, [5.0, 6.0]);
 }
+
+#[test]
+fn the_bytes_of_packed_weights_are_those_of_their_forms() {
+    let shape = Shape::new(96, 8, 8);
+    let spikes = Spikes::from_dense(shape, &reference::binary(shape.len(), 0.9, 0));
+    let kernels = [1, 3, 5].map(|kernel| Conv2d::square(shape, 96, kernel, 1, kernel / 2));
+    for conv in kernels {
+        let weights = conv.pack(&reference::values(conv.n_weights(), 1));
+        let mut workspace = Workspace::default();
+        let (mut y, mut dx) = (vec![0.0; conv.output().len()], vec![0.0; shape.len()]);
+        let input = Input::Spikes(spikes.view());
+        for algorithm in [Algorithm::Spikes, conv.forward_algorithm(input)] {
+            conv.forward_by(algorithm, &weights, None, input, &mut y, &mut workspace);
+        }
+        conv.input_gradient(&weights, &y, &mut dx, &mut workspace);
+        let one = [&weights.wide, &weights.narrow].into_iter();
+        let forms = one.chain(&weights.winograd).chain(&weights.backward_winograd);
+        let n_values: usize = forms.filter_map(|form| form.get()).map(|b| b.as_slice().len()).sum();
+        let backward =
+            weights.backward.get().into_iter().flatten().map(|b| b.as_slice().len()).sum::<usize>();
+        let bytes = 4 * (weights.plain.len() + n_values + backward);
+        let difference = conv.packed_bytes().abs_diff(bytes);
+        assert!(difference <= 4 * conv.n_weights(), "{conv:?}: {bytes}");
+    }
+}
