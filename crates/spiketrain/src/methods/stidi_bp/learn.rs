@@ -5,6 +5,7 @@ use super::{ErrorScale, Sample, StidiBp, Trace, Variation, Weights, targets};
 use crate::error::{Error, Result};
 use crate::simd::{LANES, Line};
 use crate::spikes::Events;
+use crate::times::stepped::decay;
 use rayon::prelude::*;
 
 /// Parts a mini-batch is cut into, whatever the number of threads; their sums are added in order.
@@ -81,11 +82,16 @@ impl StidiBp {
         let mut real = std::mem::take(&mut self.layers[l].rows.real);
         let layer = &self.layers[l];
         let live = || batch.iter().filter(|s| s.is_live).map(|s| &s.traces[l]);
+        let decays = layer.learning_rate * rate * p.l2 * live().count() as f64;
+        let keep = (1.0 - decays).max(0.0) as f32;
         if layer.size.kind == Kind::Dense {
             let traces: Vec<&Trace> = live().collect();
             let parts = real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks).enumerate();
             parts.for_each(|(part, rows)| {
                 traces.iter().for_each(|t| layer.learn_part(p, t, part * ROWS_PER_PART, rows));
+                if keep < 1.0 {
+                    decay(rows, keep);
+                }
             });
         } else {
             let per_shard = batch.len().div_ceil(N_SHARDS);
@@ -103,14 +109,10 @@ impl StidiBp {
                     line.0.iter_mut().zip(&c.0).for_each(|(w, c)| *w += c);
                 }
             }
+            decay(&mut real, keep);
         }
-        let n_live = live().count();
         let layer = &mut self.layers[l];
         layer.rows.real = real;
-        if self.params.l2 > 0.0 && n_live > 0 {
-            let decay = layer.learning_rate * rate * self.params.l2 * n_live as f64;
-            layer.rows.decay((1.0 - decay).max(0.0) as f32);
-        }
         layer.rows.pack();
         self.pass_down(l, batch);
     }

@@ -54,16 +54,18 @@ impl Rows {
         }
     }
 
-    /// Multiplies all real weights by `factor`.
-    pub(crate) fn decay(&mut self, factor: f32) {
-        self.real.iter_mut().flat_map(|l| &mut l.0).for_each(|w| *w *= factor);
-    }
-
     /// Brings the packed signs up to date.
     pub(crate) fn pack(&mut self) {
         for (bits, line) in self.bits.iter_mut().zip(&self.real) {
             *bits = super::rows::signs(&line.0);
         }
+    }
+}
+
+/// Multiplies weights by `factor`. Packed signs stay as they were, see [`Rows::pack`].
+pub(crate) fn decay(rows: &mut [Line], factor: f32) {
+    for line in rows {
+        line.0.iter_mut().for_each(|w| *w *= factor);
     }
 }
 

@@ -30,7 +30,7 @@ mod walk;
 pub use rows::{Event, Rows, Sign, sort_events};
 pub use walk::{History, first_spikes};
 
-pub(crate) use learn::{Slope, Spread, learn_rows};
+pub(crate) use learn::{Slope, Spread, decay, learn_rows};
 
 /// The postsynaptic potential: rise and fall in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
