@@ -18,6 +18,8 @@ pub(super) struct Layer {
     /// What a binary weight of 1 stands for; 1 for real weights.
     pub(super) factor: f64,
     pub(super) learning_rate: f64,
+    /// What weight decay will leave of the weights at the end of the step; 1 between steps.
+    pub(super) kept: f64,
 }
 
 /// One sample in one layer. Maps are `[row, column, channel]`, times in steps.

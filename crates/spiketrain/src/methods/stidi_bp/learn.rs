@@ -82,16 +82,11 @@ impl StidiBp {
         let mut real = std::mem::take(&mut self.layers[l].rows.real);
         let layer = &self.layers[l];
         let live = || batch.iter().filter(|s| s.is_live).map(|s| &s.traces[l]);
-        let decays = layer.learning_rate * rate * p.l2 * live().count() as f64;
-        let keep = (1.0 - decays).max(0.0) as f32;
         if layer.size.kind == Kind::Dense {
             let traces: Vec<&Trace> = live().collect();
             let parts = real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks).enumerate();
             parts.for_each(|(part, rows)| {
                 traces.iter().for_each(|t| layer.learn_part(p, t, part * ROWS_PER_PART, rows));
-                if keep < 1.0 {
-                    decay(rows, keep);
-                }
             });
         } else {
             let per_shard = batch.len().div_ceil(N_SHARDS);
@@ -109,12 +104,23 @@ impl StidiBp {
                     line.0.iter_mut().zip(&c.0).for_each(|(w, c)| *w += c);
                 }
             }
-            decay(&mut real, keep);
         }
+        let decay = layer.learning_rate * rate * p.l2 * live().count() as f64;
         let layer = &mut self.layers[l];
         layer.rows.real = real;
+        layer.kept *= (1.0 - decay).max(0.0);
         layer.rows.pack();
         self.pass_down(l, batch);
+    }
+
+    /// Makes up for the weight decay of the samples since the last call.
+    pub(super) fn decay(&mut self) {
+        for layer in self.layers.iter_mut().filter(|l| l.kept < 1.0) {
+            let kept = std::mem::replace(&mut layer.kept, 1.0) as f32;
+            let parts = layer.rows.real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks);
+            parts.for_each(|rows| decay(rows, kept));
+            layer.rows.pack();
+        }
     }
 
     /// Displacements after the update, if they are wanted so; the factor; errors of layer `l − 1`.

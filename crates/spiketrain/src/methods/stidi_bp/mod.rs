@@ -168,7 +168,8 @@ impl StidiBp {
                 (Weights::Binary, Some(f)) => f.get(l),
                 (Weights::Binary, None) => rows.mean_abs(),
             };
-            Layer { size, rows, threshold, factor, learning_rate: params.learning_rate.get(l) }
+            let learning_rate = params.learning_rate.get(l);
+            Layer { size, rows, threshold, factor, learning_rate, kept: 1.0 }
         };
         Ok(Self {
             params: params.clone(),
@@ -217,6 +218,7 @@ impl StidiBp {
     pub fn learn(&mut self, samples: &[(Events<'_>, usize)], rate: f64) -> Result<Vec<Record>> {
         let variations = vec![Variation::default(); samples.len()];
         self.mini_batch(samples, &variations, rate)?;
+        self.decay();
         Ok(self.samples[..samples.len()].iter().map(|s| self.record(s)).collect())
     }
 
@@ -392,6 +394,7 @@ impl Learner for StidiBp {
                 n_correct += u64::from(sample.decision == *label);
             }
         }
+        self.decay();
         report.n_correct = Some(n_correct);
         Ok(report)
     }

@@ -122,7 +122,8 @@ pub struct Params {
     pub factor_learning_rate: f64,
     /// Learning rate η, in units of the weights.
     pub learning_rate: PerLayer<f64>,
-    /// Decay λ: weights are multiplied by 1 − ηλ for every sample.
+    /// Decay λ: weights are multiplied by 1 − ηλ for every sample learned from, at the end of the
+    /// loop's batch.
     pub l2: f64,
     /// Samples whose updates are computed with the same weights and then added.
     pub mini_batch: usize,

@@ -169,6 +169,26 @@ fn a_layer_of_mini_batches_adds_what_its_samples_add() {
 }
 
 #[test]
+fn weights_decay_with_the_samples_learned_from() {
+    let times = samples(30, 6);
+    let params = Params { l2: 0.01, ..small() };
+    let mut learner = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
+    let (rate, mut kept) = (0.5, 1.0);
+    for part in [0..2, 2..5, 5..6] {
+        let items: Vec<_> = part.map(|s| (times.sample(s), s % 3)).collect();
+        let n_before = learner.n_learned;
+        learner.mini_batch(&items, &vec![Variation::default(); items.len()], rate).unwrap();
+        kept *= 1.0 - 0.1 * rate * 0.01 * (learner.n_learned - n_before) as f64;
+    }
+    assert!(kept < 1.0);
+    assert_eq!(learner.layers[1].kept, kept);
+    let learned = learner.weights(1);
+    learner.decay();
+    assert!(learner.weights(1).iter().zip(&learned).all(|(w, l)| *w == kept as f32 * l));
+    assert_eq!(learner.layers[1].kept, 1.0);
+}
+
+#[test]
 fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
     let times = samples(30, 1);
     let params = Params { dropout: PerLayer::Each(vec![0.5, 0.0]), ..small() };
