@@ -14,6 +14,9 @@ const N_SHARDS: usize = 8;
 /// Rows of weights of a fully connected layer that are updated together.
 const ROWS_PER_PART: usize = 16;
 
+/// Least rows times samples that are worth a thread of their own.
+const ROWS_PER_THREAD: usize = 4096;
+
 impl StidiBp {
     /// Forward passes, targets, and layer by layer displacement and update.
     pub(super) fn mini_batch(
@@ -84,8 +87,9 @@ impl StidiBp {
         let live = || batch.iter().filter(|s| s.is_live).map(|s| &s.traces[l]);
         if layer.size.kind == Kind::Dense {
             let traces: Vec<&Trace> = live().collect();
+            let least = ROWS_PER_THREAD / ROWS_PER_PART / traces.len().max(1);
             let parts = real.par_chunks_mut(ROWS_PER_PART * layer.rows.n_blocks).enumerate();
-            parts.for_each(|(part, rows)| {
+            parts.with_min_len(least.max(1)).for_each(|(part, rows)| {
                 traces.iter().for_each(|t| layer.learn_part(p, t, part * ROWS_PER_PART, rows));
             });
         } else {
