@@ -173,12 +173,12 @@ fn weights_decay_with_the_samples_learned_from() {
     let times = samples(30, 6);
     let params = Params { l2: 0.01, ..small() };
     let mut learner = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
-    let (rate, mut kept) = (0.5, 1.0);
+    let (eta, rate, mut kept) = (learner.layers[1].learning_rate, 0.5, 1.0);
     for part in [0..2, 2..5, 5..6] {
         let items: Vec<_> = part.map(|s| (times.sample(s), s % 3)).collect();
         let n_before = learner.n_learned;
         learner.mini_batch(&items, &vec![Variation::default(); items.len()], rate).unwrap();
-        kept *= 1.0 - 0.1 * rate * 0.01 * (learner.n_learned - n_before) as f64;
+        kept *= 1.0 - eta * rate * 0.01 * (learner.n_learned - n_before) as f64;
     }
     assert!(kept < 1.0);
     assert_eq!(learner.layers[1].kept, kept);
