@@ -5,7 +5,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
-use spiketrain::frames::kernel::{Algorithm, Conv2d, Input, Spikes, Workspace};
+use spiketrain::frames::kernel::{Algorithm, Conv2d, Forms, Input, Spikes, Workspace};
 use spiketrain::{Seed, Shape};
 use std::time::Duration;
 
@@ -58,14 +58,15 @@ impl Case {
     fn passes_of(&self, group: &mut BenchmarkGroup<'_, WallTime>, input: Input<'_>, rate: &str) {
         let Self { name, conv, d_out, .. } = self;
         let mut workspace = Workspace::default();
-        let packed = conv.pack(&self.weights);
+        let forms = Forms::default();
+        let weights = forms.of(&self.weights);
         let mut out = vec![0.0; d_out.len()];
         let mut gradient = vec![0.0; self.weights.len()];
         let is_new = |algorithm| rate.is_empty() || algorithm == Algorithm::Spikes;
         for algorithm in conv.forward_algorithms(input).into_iter().filter(|&a| is_new(a)) {
             group.bench_function(format!("forward/{algorithm:?}/{name}{rate}"), |b| {
                 b.iter(|| {
-                    conv.forward_by(algorithm, &packed, None, input, &mut out, &mut workspace);
+                    conv.forward_by(algorithm, weights, None, input, &mut out, &mut workspace);
                 });
             });
         }
@@ -83,7 +84,7 @@ impl Case {
                 group.bench_function(format!("input-gradient/{algorithm:?}/{name}"), |b| {
                     b.iter(|| {
                         let d_in = &mut d_in;
-                        conv.input_gradient_by(algorithm, &packed, d_out, d_in, &mut workspace);
+                        conv.input_gradient_by(algorithm, weights, d_out, d_in, &mut workspace);
                     });
                 });
             }

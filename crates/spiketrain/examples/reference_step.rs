@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (i, parameter) in net.parameters.list.iter_mut().enumerate() {
         parameter.values.copy_from_slice(&array(&file, &format!("parameter{i:02}")));
     }
-    net.repack();
+    net.forget_forms();
     drop(bytes);
 
     let settings = Settings::Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
@@ -112,7 +112,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         net.update_running(&trace.notes);
         let (gradients, _) = net.backward(trace, loss.gradient, false, &workspaces);
         optimizer.step(&mut net.parameters, &gradients, 1.0);
-        net.repack();
+        gradients.recycle(&workspaces);
+        net.forget_forms();
         time.stop();
         losses.push((loss.value * 1e5).round() / 1e5);
     }

@@ -8,7 +8,7 @@ use crate::spikes::Shape;
 /// Bytes of a training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Parameters, their packed forms, gradients and the optimiser's memory.
+    /// Parameters, gradients, the optimiser's memory and the forms of weights that live at once.
     pub learned: usize,
     /// What forward passes leave for backward passes.
     pub kept: usize,
@@ -50,6 +50,8 @@ struct Walk {
     n_steps: usize,
     n_samples: usize,
     memory: Memory,
+    /// Forms of one layer's weights; each layer's are forgotten after its pass.
+    forms: usize,
 }
 
 /// Bytes of a step with `n_samples` still images on a network; `n_moments` is the number of arrays
@@ -57,8 +59,9 @@ struct Walk {
 pub fn of_step(net: &Net, n_samples: usize, n_moments: usize) -> Memory {
     let n = 4 * net.parameters.n_values();
     let memory = Memory { learned: n * (2 + n_moments), ..Memory::default() };
-    let mut walk = Walk { n_steps: net.n_steps, n_samples, memory };
+    let mut walk = Walk { n_steps: net.n_steps, n_samples, memory, forms: 0 };
     walk.layers(&net.layers, net.input, Form::Steady);
+    walk.memory.learned += walk.forms;
     walk.memory
 }
 
@@ -81,7 +84,8 @@ impl Walk {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         let (output, form) = match layer {
             Layer::Conv(conv) => {
-                self.memory.learned += conv.kernel.packed_bytes();
+                let forms = conv.kernel.form_bytes().into_iter().max();
+                self.forms = self.forms.max(forms.unwrap_or(0));
                 (conv.kernel.output(), dense)
             }
             Layer::AveragePool(pool) => (pool.output(), dense),

@@ -67,7 +67,7 @@ impl Net {
         };
         let Description { layers, conv_init, linear_init } = description;
         let (conv_init, linear_init) = (*conv_init, *linear_init);
-        let mut builder = Builder { common, conv_init, linear_init, net };
+        let mut builder = Builder { common, conv_init, linear_init, net, forms: Arc::default() };
         let (layers, output) = builder.layers(layers, input, "layer")?;
         Ok(Net { layers, output, ..builder.net })
     }
@@ -126,10 +126,11 @@ impl Net {
         workspaces: &Workspaces,
     ) -> (Gradients, Option<Gradient>) {
         let context = self.context(trace.phase, trace.n_steps, workspaces);
-        let mut gradients = self.parameters.zeros();
+        let mut gradients = self.parameters.zeros_in(workspaces);
         let d = if trace.is_steady { super::activation::sum_steps(&d, trace.n_steps) } else { d };
         let d_in =
             layer::backward(&self.layers, trace.records, d, &context, &mut gradients, wants_input);
+        workspaces.end_step();
         (gradients, d_in)
     }
 
@@ -152,22 +153,22 @@ impl Net {
         }
     }
 
-    /// Must follow every change of the parameters.
-    pub fn repack(&mut self) {
-        fn each(layers: &mut [Layer], parameters: &Parameters) {
+    /// Must follow every change of the parameters: forgets the forms of the old ones.
+    pub fn forget_forms(&mut self) {
+        fn each(layers: &[Layer]) {
             for layer in layers {
                 match layer {
-                    Layer::Conv(conv) => conv.repack(parameters),
+                    Layer::Conv(conv) => conv.forms.forget(),
                     Layer::Add(add) => {
-                        each(&mut add.body, parameters);
-                        each(&mut add.shortcut, parameters);
+                        each(&add.body);
+                        each(&add.shortcut);
                     }
-                    Layer::Concat(concat) => each(&mut concat.body, parameters),
+                    Layer::Concat(concat) => each(&concat.body),
                     _ => {}
                 }
             }
         }
-        each(&mut self.layers, &self.parameters);
+        each(&self.layers);
     }
 
     /// Parameters and running statistics by name.
@@ -187,7 +188,7 @@ impl Net {
         for running in &mut self.running {
             running.restore(state)?;
         }
-        self.repack();
+        self.forget_forms();
         Ok(())
     }
 

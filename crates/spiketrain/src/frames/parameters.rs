@@ -1,5 +1,6 @@
 //! What a network learns: named arrays, and gradients in the same order.
 
+use super::shards::Workspaces;
 use crate::error::Result;
 use crate::state::State;
 
@@ -64,6 +65,16 @@ impl Parameters {
         self.list.iter().map(|p| p.values.len()).sum()
     }
 
+    /// A gradient of zeros in memory that is used again.
+    pub fn zeros_in(&self, workspaces: &Workspaces) -> Gradients {
+        let zeros = |p: &Parameter| {
+            let mut values = workspaces.take(p.values.len());
+            values.fill(0.0);
+            values
+        };
+        Gradients { list: self.list.iter().map(zeros).collect() }
+    }
+
     /// A gradient of zeros.
     pub fn zeros(&self) -> Gradients {
         Gradients { list: self.list.iter().map(|p| vec![0.0; p.values.len()]).collect() }
@@ -99,6 +110,11 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Gives its memory back.
+    pub fn recycle(self, workspaces: &Workspaces) {
+        self.list.into_iter().for_each(|values| workspaces.give(values));
+    }
+
     /// Gradient of one parameter.
     pub fn get(&self, id: ParameterId) -> &[f32] {
         &self.list[id.0]

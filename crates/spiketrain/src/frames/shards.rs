@@ -4,7 +4,7 @@
 use super::kernel::Workspace;
 use super::signal::{Data, Signal};
 use rayon::prelude::*;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Shards that loops over images are cut into.
@@ -56,50 +56,112 @@ pub fn by_sample<T>(values: &mut [T], n_samples: usize, item: usize) -> Vec<Vec<
     samples
 }
 
-/// Memory kept between calls: that of the kernels, one part for each shard, and the values of
+/// Memory kept between calls: that of the kernels, as many as work at once, and the values of
 /// signals and gradients that are no longer needed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Workspaces {
-    kernels: Vec<Mutex<Workspace>>,
-    spare: Mutex<Vec<Vec<f32>>>,
+    kernels: Mutex<Vec<Workspace>>,
+    spare: Mutex<Spare>,
 }
 
-impl Default for Workspaces {
-    fn default() -> Self {
-        let kernels = (0..N_SHARDS).map(|_| Mutex::default()).collect();
-        Self { kernels, spare: Mutex::default() }
+/// Arrays that may be used again.
+#[derive(Debug, Default)]
+struct Spare {
+    /// With the training step in which each was given.
+    arrays: Vec<(u64, Vec<f32>)>,
+    step: u64,
+}
+
+/// Memory of the kernels while one shard works with it; goes back when it is dropped.
+#[derive(Debug)]
+pub struct Borrowed<'a> {
+    workspace: Workspace,
+    home: &'a Workspaces,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = Workspace;
+
+    fn deref(&self) -> &Workspace {
+        &self.workspace
     }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Workspace {
+        &mut self.workspace
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        lock(&self.home.kernels).push(std::mem::take(&mut self.workspace));
+    }
+}
+
+/// What a panicked shard left behind is scratch.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Workspaces {
-    /// The kernel memory of shard `i`.
-    pub fn of(&self, i: usize) -> MutexGuard<'_, Workspace> {
-        // What a panicked shard left behind is scratch.
-        self.kernels[i % N_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Memory for the kernels. What it holds is scratch: results do not depend on who had it.
+    pub fn borrow(&self) -> Borrowed<'_> {
+        Borrowed { workspace: lock(&self.kernels).pop().unwrap_or_default(), home: self }
     }
 
-    /// `len` values to be overwritten; what they are is not said. Fresh memory costs a page fault
-    /// for every page, so it is used again.
+    /// `len` values to be overwritten, to be kept; what they are is not said. Fresh memory costs a
+    /// page fault for every page, so it is used again.
     pub fn take(&self, len: usize) -> Vec<f32> {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = (0..spare.len()).filter(|&i| spare[i].capacity() >= len);
-        let Some(best) = fits.min_by_key(|&i| spare[i].capacity()) else { return vec![0.0; len] };
         // Much more than is needed is better left for something larger.
-        if spare[best].capacity() > len + len / 4 {
-            return vec![0.0; len];
-        }
-        let mut values = spare.swap_remove(best);
-        drop(spare);
-        values.resize(len, 0.0);
-        values
+        let most = len + len / 4;
+        let found =
+            self.find(len, |all| all.filter(|&(_, size)| size <= most).min_by_key(|&(_, s)| s));
+        with_len(found.unwrap_or_default(), len)
+    }
+
+    /// `len` values to be overwritten, for a gradient on its way: the most there is, so that the
+    /// gradients of all layers pass through the same memory; where that is not enough, fresh memory
+    /// in its place.
+    pub fn take_most(&self, len: usize) -> Vec<f32> {
+        let largest = self.find(0, |all| all.max_by_key(|&(_, size)| size));
+        let enough = largest.filter(|values| values.capacity() >= len);
+        with_len(enough.unwrap_or_default(), len)
+    }
+
+    /// `len` values to be overwritten, for a sum: the least that is enough.
+    pub fn take_least(&self, len: usize) -> Vec<f32> {
+        let found = self.find(len, |all| all.min_by_key(|&(_, size)| size));
+        with_len(found.unwrap_or_default(), len)
+    }
+
+    /// One of the spare arrays of at least `len` values, chosen by index and size.
+    fn find(
+        &self,
+        len: usize,
+        choose: impl FnOnce(&mut dyn Iterator<Item = (usize, usize)>) -> Option<(usize, usize)>,
+    ) -> Option<Vec<f32>> {
+        let mut spare = lock(&self.spare);
+        let sizes = spare.arrays.iter().map(|(_, array)| array.capacity());
+        let mut enough = sizes.enumerate().filter(|&(_, size)| size >= len);
+        let (best, _) = choose(&mut enough)?;
+        Some(spare.arrays.swap_remove(best).1)
     }
 
     /// Takes back what is no longer needed.
     pub fn give(&self, values: Vec<f32>) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if values.capacity() > 0 && spare.len() < MOST_SPARE {
-            spare.push(values);
+        let spare = &mut *lock(&self.spare);
+        if values.capacity() > 0 && spare.arrays.len() < MOST_SPARE {
+            spare.arrays.push((spare.step, values));
         }
+    }
+
+    /// Ends a training step: frees what nobody took during it.
+    pub fn end_step(&self) {
+        let spare = &mut *lock(&self.spare);
+        let step = spare.step;
+        spare.arrays.retain(|&(given, _)| given == step);
+        spare.step += 1;
     }
 
     /// Takes back a signal's values if nobody else holds them.
@@ -110,6 +172,16 @@ impl Workspaces {
             self.give(values);
         }
     }
+}
+
+/// The same memory with `len` values, fresh if it holds none.
+fn with_len(mut values: Vec<f32>, len: usize) -> Vec<f32> {
+    if values.capacity() == 0 {
+        // Zeros of the system's: no page is touched yet.
+        return vec![0.0; len];
+    }
+    values.resize(len, 0.0);
+    values
 }
 
 /// Runs `work` on every shard in parallel and gives the results in the order of shards.
@@ -142,6 +214,27 @@ mod tests {
         assert_eq!(workspaces.take(10), [0.0; 10]);
         assert_eq!(workspaces.take(90).len(), 90);
         assert_eq!(workspaces.take(60), [0.0; 60]);
+        workspaces.give(vec![1.0; 10]);
+        workspaces.give(vec![2.0; 100]);
+        workspaces.give(vec![3.0; 1000]);
+        assert_eq!(workspaces.take_least(50), [2.0; 50]);
+        assert_eq!(workspaces.take_most(5), [3.0; 5]);
+        assert_eq!(workspaces.take_least(5), [1.0; 5]);
+        workspaces.give(vec![1.0; 10]);
+        assert_eq!(workspaces.take_most(11), [0.0; 11]);
+        assert_eq!(workspaces.take(10), [0.0; 10]);
+    }
+
+    #[test]
+    fn what_nobody_took_for_a_step_is_freed() {
+        let workspaces = Workspaces::default();
+        workspaces.give(vec![1.0; 10]);
+        workspaces.end_step();
+        assert_eq!(workspaces.take(10), [1.0; 10]);
+        workspaces.give(vec![1.0; 10]);
+        workspaces.end_step();
+        workspaces.end_step();
+        assert_eq!(workspaces.take(10), [0.0; 10]);
     }
 
     #[test]

@@ -345,7 +345,7 @@ fn gradients_of_a_smooth_network_are_those_of_its_outputs() {
     let shape = Shape::new(2, 8, 8);
     let mut net = net(layers, shape, NormKind::Tebn {});
     shake(&mut net.parameters);
-    net.repack();
+    net.forget_forms();
     let workspaces = Workspaces::default();
     for is_steady in [true, false] {
         let x = draw(if is_steady { 2 } else { 6 } * shape.len(), 1.0, "image");
@@ -371,11 +371,11 @@ fn gradients_of_a_smooth_network_are_those_of_its_outputs() {
             for i in (0..start.len()).step_by(1 + start.len() / 4) {
                 let numeric = numeric(&start, i, 0.02, &mut |v| {
                     net.parameters.list[p].values.copy_from_slice(v);
-                    net.repack();
+                    net.forget_forms();
                     loss(&net, &x)
                 });
                 net.parameters.list[p].values.copy_from_slice(&start);
-                net.repack();
+                net.forget_forms();
                 let what = format!("{}[{i}], steady {is_steady}", net.parameters.list[p].name);
                 // A bias before a normalisation has no gradient but rounding.
                 let scale = largest(ours).max(0.05);
@@ -437,7 +437,7 @@ fn the_same_bits_on_any_number_of_threads() {
 fn a_network_that_has_lost_its_numbers_is_named() {
     let mut net = spiking();
     net.parameters.list[0].values[0] = f32::NAN;
-    net.repack();
+    net.forget_forms();
     let x = draw(net.input.len(), 1.0, "image");
     let input = steady(&x, net.input, 3);
     let error = net.forward(input, Seed(0), 0, &Workspaces::default()).unwrap_err();

@@ -84,7 +84,7 @@ impl Trainer {
         let n_correct = forward.n_correct(n_steps);
         let loss = loss.evaluate(&forward.outputs, n_steps, &forward.labels);
         let (gradients, notes) = self.backward(forward.trace, loss.gradient);
-        self.update(&gradients, &notes, ctx)?;
+        self.update(gradients, &notes, ctx)?;
         let n_samples = batch.len() as u64;
         let loss = loss.value * n_samples as f64;
         Ok(StepReport { n_samples, loss, n_correct: Some(n_correct) })
@@ -116,11 +116,12 @@ impl Trainer {
     /// # Errors
     ///
     /// If a gradient is not finite.
-    pub fn update(&mut self, gradients: &Gradients, notes: &Notes, ctx: &Ctx) -> Result<()> {
-        self.health.count(notes, gradients, &self.net.parameters)?;
+    pub fn update(&mut self, gradients: Gradients, notes: &Notes, ctx: &Ctx) -> Result<()> {
+        self.health.count(notes, &gradients, &self.net.parameters)?;
         self.net.update_running(notes);
-        self.optimizer.step(&mut self.net.parameters, gradients, ctx.rate);
-        self.net.repack();
+        self.optimizer.step(&mut self.net.parameters, &gradients, ctx.rate);
+        gradients.recycle(&self.workspaces);
+        self.net.forget_forms();
         Ok(())
     }
 

@@ -146,7 +146,7 @@ fn check_network(golden: &Golden, comparison: &mut Comparison) {
     }
     let mut optimizer = frames::optimizer(settings(golden), &net.parameters);
     optimizer.step(&mut net.parameters, &gradients, 1.0);
-    net.repack();
+    net.forget_forms();
     for p in &net.parameters.list {
         close(golden, comparison, &format!("step1.{}", name_of(&p.name)), &p.values, NETWORK);
     }

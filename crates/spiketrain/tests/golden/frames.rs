@@ -120,7 +120,7 @@ pub(crate) fn set_parameters(net: &mut Net, golden: &Golden, name_of: impl Fn(&s
     for p in &mut net.parameters.list {
         p.values.copy_from_slice(golden.get(&format!("in.param.{}", name_of(&p.name))));
     }
-    net.repack();
+    net.forget_forms();
 }
 
 /// One optimiser for all parameters alike.

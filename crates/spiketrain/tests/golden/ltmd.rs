@@ -288,9 +288,9 @@ fn check_network(golden: &Golden, comparison: &mut Comparison) {
         n_train: 0,
         seed: Seed(0),
     };
-    let (mut net, mut classifier) = ltmd::network(&params, &task).unwrap();
+    let (mut net, classifier) = ltmd::network(&params, &task).unwrap();
     frames::set_parameters(&mut net, golden, name_of);
-    classifier.repack(&net.parameters);
+    classifier.forget_forms();
     let (workspaces, seed) = (Workspaces::default(), Seed(0));
     let input = steady(golden.get("in.x"), task.shape, n_steps);
     let (features, trace) = net.forward(input.clone(), seed, 0, &workspaces).unwrap();
@@ -311,8 +311,8 @@ fn check_network(golden: &Golden, comparison: &mut Comparison) {
         close(golden, comparison, &format!("grad.{}", name_of(&p.name)), g, NETWORK);
     }
     ltmd::optimizer(&params, &net.parameters).step(&mut net.parameters, &gradients, 1.0);
-    net.repack();
-    classifier.repack(&net.parameters);
+    net.forget_forms();
+    classifier.forget_forms();
     for p in &net.parameters.list {
         close(golden, comparison, &format!("step.{}", name_of(&p.name)), &p.values, NETWORK);
     }

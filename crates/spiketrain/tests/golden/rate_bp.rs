@@ -348,7 +348,7 @@ fn check_network(golden: &Golden, comparison: &mut Comparison) {
     for (p, name) in net.parameters.list.iter_mut().zip(&described.parameters) {
         p.values.copy_from_slice(golden.get(&format!("in.param.{name}")));
     }
-    net.repack();
+    net.forget_forms();
     let last_frame = text(golden, "arch").contains("LAST frame");
     let settings = Settings { mode: mode(golden), last_frame, ..Settings::default() };
     let (workspaces, labels) = (Workspaces::default(), frames::labels(golden));

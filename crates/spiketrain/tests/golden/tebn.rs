@@ -122,7 +122,7 @@ fn check_block(golden: &Golden, comparison: &mut Comparison) {
     for (parameter, name) in net.parameters.list.iter_mut().zip(names) {
         parameter.values.copy_from_slice(golden.get(&format!("in.{name}")));
     }
-    net.repack();
+    net.forget_forms();
     let workspaces = Workspaces::default();
     let (spikes, trace) = net.forward(signal(golden, "in.x"), Seed(0), 0, &workspaces).unwrap();
     let out = net.output;
@@ -249,7 +249,7 @@ fn check_network(golden: &Golden, comparison: &mut Comparison) {
         weight_decay: number(golden, "weight_decay"),
     };
     frames::optimizer(settings, &net.parameters).step(&mut net.parameters, &gradients, 1.0);
-    net.repack();
+    net.forget_forms();
     for p in &net.parameters.list {
         let name = format!("step.{}", name_of(&p.name));
         close(golden, comparison, &name, &p.values, NETWORK);

@@ -3,7 +3,7 @@
 
 use super::frames::{self, LAYER, NETWORK, Tolerance, image_shape, labels, number, text};
 use super::{Comparison, Golden, Kind};
-use spiketrain::frames::kernel::{Conv2d, Pool, Spikes};
+use spiketrain::frames::kernel::{Conv2d, Forms, Pool, Spikes};
 use spiketrain::frames::layer::pool;
 use spiketrain::frames::net::{channels_first, channels_last, steady};
 use spiketrain::frames::optimizer::Settings;
@@ -279,7 +279,7 @@ fn check_forced(golden: &Golden, comparison: &mut Comparison) {
         net.parameters.get(ParameterId(2)),
     );
     let mut d = vec![0.0; input.gradient_len()];
-    conv.input_gradient(&conv.pack(&weights), &to_times, &mut d, &mut Default::default());
+    conv.input_gradient(Forms::default().of(&weights), &to_times, &mut d, &mut Default::default());
     let x = to_f32(golden.get("in.x"));
     d.iter_mut().zip(&x).for_each(|(d, x)| *d *= x);
     close(golden, comparison, "grad_x", &d, LAYER);

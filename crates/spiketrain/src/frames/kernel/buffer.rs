@@ -1,6 +1,7 @@
 //! Memory on cache lines.
 
 use super::simd::LANES;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One cache line of values.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +15,6 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// `n` zeros.
-    pub(super) fn zeros(n: usize) -> Self {
-        Self { lines: vec![Line([0.0; LANES]); n.div_ceil(LANES)] }
-    }
-
     /// The first `n` values, which are left over from the last use; the buffer grows if it must.
     pub(super) fn first(&mut self, n: usize) -> &mut [f32] {
         let n_lines = n.div_ceil(LANES);
@@ -46,5 +42,34 @@ impl Buffer {
         let n = self.lines.len() * LANES;
         // SAFETY: as for `as_slice`.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), n) }
+    }
+}
+
+/// Buffers to be used again.
+#[derive(Debug, Default)]
+pub struct Buffers(Mutex<Vec<Buffer>>);
+
+impl Buffers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
+        // What is in it is whole after every change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `n` zeros in the largest of the buffers, which grows if it must.
+    pub(super) fn take(&self, n: usize) -> Buffer {
+        let largest = {
+            let mut buffers = self.lock();
+            let largest = (0..buffers.len()).max_by_key(|&i| buffers[i].lines.len());
+            largest.map(|i| buffers.swap_remove(i))
+        };
+        // A larger one is made anew: nothing of the old one is worth copying.
+        let mut buffer = largest.filter(|b| b.as_slice().len() >= n).unwrap_or_default();
+        buffer.zeroed(n);
+        buffer
+    }
+
+    /// Takes one back.
+    pub(super) fn give(&self, buffer: Buffer) {
+        self.lock().push(buffer);
     }
 }

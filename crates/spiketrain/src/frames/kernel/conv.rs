@@ -1,18 +1,20 @@
 //! Two-dimensional convolution, forward and both gradients.
 
+mod forms;
 mod gradient;
 
 use super::Input;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffers};
 use super::direct::{Margin, Slide, pad};
 use super::panel::Panels;
 use super::simd::{LANES, Simd};
 use super::sparse;
 use super::winograd::{self, Winograd};
 use crate::Shape;
+pub use forms::Forms;
 pub(super) use gradient::WeightSum;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 /// A convolution's geometry. Rows and columns of kernel, stride and padding are separate; a linear
 /// layer is the convolution whose kernel covers the whole input ([`Conv2d::linear`]).
@@ -30,22 +32,13 @@ pub struct Conv2d {
     pub padding: [usize; 2],
 }
 
-/// Weights in the layouts the kernels read, each made when it is first needed.
-#[derive(Clone, Debug)]
-pub struct ConvWeights {
-    simd: Simd,
+/// Weights and the forms the kernels read.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
     /// `[out, in, kernel_row, kernel_column]`.
-    plain: Vec<f32>,
-    /// Rows of a window by output channels, in panels of [`sparse::SLAB`].
-    wide: OnceLock<Buffer>,
-    /// The same in panels of the dense kernel, where they are narrower.
-    narrow: OnceLock<Buffer>,
-    /// Transformed for the forward pass, with tiles of 2 and of 4.
-    winograd: [OnceLock<Buffer>; 2],
-    /// One matrix for each phase of the input gradient's rows and columns.
-    backward: OnceLock<Vec<Buffer>>,
-    /// Transformed for the input gradient.
-    backward_winograd: [OnceLock<Buffer>; 2],
+    pub plain: &'a [f32],
+    /// What was made of them.
+    pub forms: &'a Forms,
 }
 
 /// Memory that the kernels use and keep between calls; one for each thread. Its choices are those
@@ -126,36 +119,17 @@ impl Conv2d {
         y.height * y.width * self.n_weights()
     }
 
-    /// Bytes of [`ConvWeights`] when the fastest ways have made all forms they read, but for the
-    /// filling up of blocks.
-    pub fn packed_bytes(&self) -> usize {
+    /// Bytes of the [`Forms`] that the fastest ways read, but for the filling up of blocks: those of
+    /// the forward pass and those of the input gradient.
+    pub fn form_bytes(&self) -> [usize; 2] {
         let (n, kernel) = (4 * self.n_weights(), self.kernel[0]);
         let of = |most_points| match self.dense_algorithm(most_points) {
             Algorithm::Winograd2 => n * (kernel + 1).pow(2) / kernel.pow(2),
             Algorithm::Winograd4 => n * (kernel + 3).pow(2) / kernel.pow(2),
             Algorithm::Direct | Algorithm::Spikes => n,
         };
-        // As they were given and in rows for spikes; dense forward; backward.
-        2 * n + of(4) + of(6)
-    }
-
-    /// Weights `[out, in, kernel_row, kernel_column]` for the best instructions of this machine.
-    pub fn pack(&self, weight: &[f32]) -> ConvWeights {
-        self.pack_for(Simd::default(), weight)
-    }
-
-    /// Weights for certain instructions.
-    pub fn pack_for(&self, simd: Simd, weight: &[f32]) -> ConvWeights {
-        assert_eq!(weight.len(), self.n_weights(), "one value a weight");
-        ConvWeights {
-            simd,
-            plain: weight.to_vec(),
-            wide: OnceLock::new(),
-            narrow: OnceLock::new(),
-            winograd: Default::default(),
-            backward: OnceLock::new(),
-            backward_winograd: Default::default(),
-        }
+        // In rows for spikes and for dense values; backward.
+        [n + of(4), of(6)]
     }
 
     /// `out[n, y, x, o] = bias[o] + Σ w[o, i, r, c] · input[n, y·s + r − p, x·s + c − p, i]`.
@@ -163,7 +137,7 @@ impl Conv2d {
     /// `out` is `[image, row, column, channel]` and overwritten.
     pub fn forward(
         &self,
-        weights: &ConvWeights,
+        weights: Weights<'_>,
         bias: Option<&[f32]>,
         input: Input<'_>,
         out: &mut [f32],
@@ -178,7 +152,7 @@ impl Conv2d {
     pub fn forward_by(
         &self,
         algorithm: Algorithm,
-        weights: &ConvWeights,
+        weights: Weights<'_>,
         bias: Option<&[f32]>,
         input: Input<'_>,
         out: &mut [f32],
@@ -186,7 +160,9 @@ impl Conv2d {
     ) {
         let n_images = self.assert_input(input);
         assert_eq!(out.len(), n_images * self.output().len(), "one output a window and channel");
-        let simd = weights.simd;
+        let Weights { plain, forms } = weights;
+        assert_eq!(plain.len(), self.n_weights(), "one value a weight");
+        let simd = forms.simd;
         let Workspace { padded, bias: bias_blocks, lists, winograd, .. } = workspace;
         let bias = bias.map(|bias| {
             assert_eq!(bias.len(), self.out_channels, "one bias a channel");
@@ -196,7 +172,8 @@ impl Conv2d {
         });
         match (algorithm, input) {
             (Algorithm::Spikes, Input::Spikes(spikes)) => {
-                let packed = (self.panels(sparse::SLAB), self.wide(weights).as_slice());
+                let packed = self.wide(weights);
+                let packed = (self.panels(sparse::SLAB), packed.as_slice());
                 sparse::forward(simd, self, packed, bias, spikes, out, lists);
             }
             (Algorithm::Spikes, Input::Dense(_)) => panic!("dense values are no spikes"),
@@ -204,7 +181,7 @@ impl Conv2d {
                 let width = simd.panel();
                 let packed = match width {
                     sparse::SLAB => self.wide(weights),
-                    _ => weights.narrow.get_or_init(|| self.pack_panels(width, &weights.plain)),
+                    _ => forms.narrow.get(|| self.pack_panels(&forms.memory, width, plain)),
                 };
                 let packed = (self.panels(width), packed.as_slice());
                 let at_once = Slide::of(self, n_images).images_at_once();
@@ -219,8 +196,8 @@ impl Conv2d {
             }
             (Algorithm::Winograd2 | Algorithm::Winograd4, _) => {
                 let of = self.winograd(simd, algorithm);
-                let weights = weights.winograd[of.tile / 4].get_or_init(|| {
-                    of.pack(simd, |o, i, r, c| weights.plain[self.weight_index(o, i, r, c)])
+                let weights = forms.winograd[of.tile / 4].get(|| {
+                    of.pack(simd, &forms.memory, |o, i, r, c| plain[self.weight_index(o, i, r, c)])
                 });
                 let x = padded_images(simd, input, self.input, Margin::NONE, padded);
                 of.forward(simd, x, weights.as_slice(), bias, out, winograd);
@@ -337,15 +314,16 @@ impl Conv2d {
         Panels { k, n: self.out_channels, width }
     }
 
-    fn wide<'a>(&self, weights: &'a ConvWeights) -> &'a Buffer {
-        weights.wide.get_or_init(|| self.pack_panels(sparse::SLAB, &weights.plain))
+    fn wide(&self, weights: Weights<'_>) -> Arc<Buffer> {
+        let Weights { plain, forms } = weights;
+        forms.wide.get(|| self.pack_panels(&forms.memory, sparse::SLAB, plain))
     }
 
-    fn pack_panels(&self, width: usize, plain: &[f32]) -> Buffer {
+    fn pack_panels(&self, memory: &Buffers, width: usize, plain: &[f32]) -> Buffer {
         let (n_in, n_taps) = (self.input.channels, self.kernel[0] * self.kernel[1]);
         // The taps of one input channel are neighbours in `plain`.
         let rows = (0..n_in).flat_map(|i| (0..n_taps).map(move |tap| tap * n_in + i));
-        self.panels(width).pack_in_order(rows, |k, o| {
+        self.panels(width).pack_in_order(memory, rows, |k, o| {
             let (i, tap) = (k % n_in, k / n_in);
             plain[self.weight_index(o, i, tap / self.kernel[1], tap % self.kernel[1])]
         })

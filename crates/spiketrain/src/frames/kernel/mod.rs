@@ -21,7 +21,8 @@ mod sparse;
 mod spikes;
 mod winograd;
 
-pub use conv::{Algorithm, Conv2d, ConvWeights, Workspace, add_bias_gradient};
+pub use buffer::Buffers;
+pub use conv::{Algorithm, Conv2d, Forms, Weights, Workspace, add_bias_gradient};
 pub use pool::Pool;
 pub use simd::Simd;
 pub use spikes::{SpikeView, Spikes};

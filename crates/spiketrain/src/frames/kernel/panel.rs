@@ -1,6 +1,6 @@
 //! Matrices cut into panels of columns, as the kernels read and write them.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffers};
 use super::simd::LANES;
 
 /// Where the columns of a matrix `[k, n]` lie: panels of `width` columns one after another, each
@@ -52,17 +52,18 @@ impl Panels {
     }
 
     /// A matrix given by its elements `(row, column)`; columns that only fill a block are zero.
-    pub(super) fn pack(self, element: impl Fn(usize, usize) -> f32) -> Buffer {
-        self.pack_in_order(0..self.k, element)
+    pub(super) fn pack(self, memory: &Buffers, element: impl Fn(usize, usize) -> f32) -> Buffer {
+        self.pack_in_order(memory, 0..self.k, element)
     }
 
     /// The same, the rows in an order in which the elements are close to each other.
     pub(super) fn pack_in_order(
         self,
+        memory: &Buffers,
         rows: impl Iterator<Item = usize> + Clone,
         element: impl Fn(usize, usize) -> f32,
     ) -> Buffer {
-        let mut buffer = Buffer::zeros(self.len());
+        let mut buffer = memory.take(self.len());
         let values = buffer.as_mut_slice();
         for panel in self.iter() {
             for row in rows.clone() {

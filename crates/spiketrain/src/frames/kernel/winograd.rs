@@ -9,7 +9,7 @@
 mod tiles;
 mod transform;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffers};
 use super::conv::WeightSum;
 use super::panel::Panels;
 use super::product::{Init, Product, ZEROS};
@@ -70,10 +70,11 @@ impl Winograd {
     pub(super) fn pack(
         &self,
         simd: Simd,
+        memory: &Buffers,
         element: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Buffer {
         let panels = self.panels();
-        let mut buffer = Buffer::zeros(self.points() * panels.len());
+        let mut buffer = memory.take(self.points() * panels.len());
         let values = buffer.as_mut_slice();
         let (mut taps, mut points) = ([0.0; MAX_TAPS * LANES], [0.0; MAX_POINTS * LANES]);
         let taps = &mut taps[..self.kernel * self.kernel * LANES];

@@ -1,7 +1,7 @@
 //! Convolution and linear layers over time: the kernels on shards of images.
 
 use super::super::activation::ToInput;
-use super::super::kernel::{Conv2d, ConvWeights, Input, Workspace, add_bias_gradient};
+use super::super::kernel::{Conv2d, Forms, Input, Weights, Workspace, add_bias_gradient};
 use super::super::parameters::{Gradients, ParameterId, Parameters};
 use super::super::shards;
 use super::super::signal::{Gradient, Signal};
@@ -17,12 +17,20 @@ pub struct Conv {
     pub weight: ParameterId,
     /// `[out]`.
     pub bias: Option<ParameterId>,
-    /// The weights as the kernels read them.
-    pub packed: ConvWeights,
+    /// Forms of the weights.
+    pub forms: Forms,
+    /// What the kernels read instead of the parameter, if a method makes its weights of it.
+    pub made: Option<Vec<f32>>,
 }
 
 /// Values of a gradient worked on at once, a quarter of a megabyte.
 const AT_ONCE: usize = 64 << 10;
+
+/// Weights of a linear layer from which on its gradient is cut by outputs instead of images.
+const LARGE: usize = 1 << 20;
+
+/// Parts of the outputs of a large linear layer.
+const N_PARTS: usize = 8;
 
 /// Gradients of one shard.
 struct WeightSums {
@@ -31,9 +39,11 @@ struct WeightSums {
 }
 
 impl WeightSums {
-    fn new(conv: &Conv) -> Self {
+    fn new(conv: &Conv, context: &Context<'_>) -> Self {
         let n_bias = conv.bias.map_or(0, |_| conv.kernel.out_channels);
-        Self { weight: vec![0.0; conv.kernel.n_weights()], bias: vec![0.0; n_bias] }
+        let mut weight = context.workspaces.take_least(conv.kernel.n_weights());
+        weight.fill(0.0);
+        Self { weight, bias: vec![0.0; n_bias] }
     }
 
     fn add(
@@ -52,9 +62,19 @@ impl WeightSums {
 }
 
 impl Conv {
-    /// Packs the weights after they changed.
-    pub fn repack(&mut self, parameters: &Parameters) {
-        self.packed = self.kernel.pack(parameters.get(self.weight));
+    /// A layer that reads its parameters as they are.
+    pub fn new(
+        kernel: Conv2d,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        forms: Forms,
+    ) -> Self {
+        Self { kernel, weight, bias, forms, made: None }
+    }
+
+    /// The weights.
+    pub fn weights<'a>(&'a self, parameters: &'a Parameters) -> Weights<'a> {
+        self.forms.of(self.made.as_deref().unwrap_or_else(|| parameters.get(self.weight)))
     }
 
     /// Output of all stored images; a steady input gives a steady output.
@@ -63,13 +83,14 @@ impl Conv {
         let mut out = context.workspaces.take(input.n_images() * shape.len());
         let ranges = shards::of_images(input.n_images());
         let parts = shards::split(&mut out, &ranges, shape.len());
+        let weights = self.weights(context.parameters);
         let bias = self.bias.map(|b| context.parameters.get(b));
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-        shards::map(jobs, |shard, (range, out)| {
-            let mut workspace = context.workspaces.of(shard);
+        shards::map(jobs, |_, (range, out)| {
+            let mut workspace = context.workspaces.borrow();
             let mut run = |range: Range<usize>, out: &mut [f32]| {
                 let images = input.images(range);
-                self.kernel.forward(&self.packed, bias, images, out, &mut workspace);
+                self.kernel.forward(weights, bias, images, out, &mut workspace);
             };
             match context.phase {
                 Phase::Training { .. } => run(range, out),
@@ -92,14 +113,42 @@ impl Conv {
         gradients: &mut Gradients,
     ) {
         let image = self.kernel.output().len();
+        if self.kernel.covers_input() && self.kernel.n_weights() > LARGE {
+            return self.gradients_by_outputs(input, d, context, gradients);
+        }
         let ranges = shards::of_gradients(input.n_images(), self.kernel.n_weights());
-        let sums = shards::map(ranges, |shard, range| {
-            let mut sum = WeightSums::new(self);
+        let sums = shards::map(ranges, |_, range| {
+            let mut sum = WeightSums::new(self, context);
             let d = &d[range.start * image..range.end * image];
-            sum.add(self, input, range, d, &mut context.workspaces.of(shard));
+            sum.add(self, input, range, d, &mut context.workspaces.borrow());
             sum
         });
-        self.add_sums(&sums, gradients);
+        self.add_sums(sums, context, gradients);
+    }
+
+    /// [`Conv::gradients`] of a large linear layer: each part of the work is some of the outputs
+    /// for all images, so that there are no sums to be kept beside the gradient.
+    fn gradients_by_outputs(
+        &self,
+        input: &Signal,
+        d: &[f32],
+        context: &Context<'_>,
+        gradients: &mut Gradients,
+    ) {
+        if let Some(bias) = self.bias {
+            add_bias_gradient(d, gradients.get_mut(bias));
+        }
+        let (n_out, n_in) = (self.kernel.out_channels, self.kernel.input.len());
+        let ranges = shards::ranges(n_out, N_PARTS);
+        let parts = shards::split(gradients.get_mut(self.weight), &ranges, n_in);
+        let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
+        shards::map(jobs, |_, (outs, gradient)| {
+            let kernel = Conv2d { out_channels: outs.len(), ..self.kernel };
+            let rows = d.chunks_exact(n_out).flat_map(|row| &row[outs.clone()]);
+            let d: Vec<f32> = rows.copied().collect();
+            let images = input.images(0..input.n_images());
+            kernel.weight_gradient(images, &d, gradient, &mut context.workspaces.borrow());
+        });
     }
 
     /// Backward pass from a gradient that lacks the way through the normalisation of this layer's
@@ -116,7 +165,7 @@ impl Conv {
     ) -> Option<Gradient> {
         let (image, image_in) = (self.kernel.output().len(), self.kernel.input.len());
         let n_images = input.n_images();
-        let mut d_in = wants_input.then(|| context.workspaces.take(n_images * image_in));
+        let mut d_in = wants_input.then(|| context.workspaces.take_most(n_images * image_in));
         let ranges = shards::of_gradients(n_images, self.kernel.n_weights());
         let d = shards::split(d, &ranges, image);
         let d_in_parts = match d_in.as_mut() {
@@ -126,9 +175,10 @@ impl Conv {
         let jobs: Vec<_> = ranges.into_iter().zip(d.into_iter().zip(d_in_parts)).collect();
         // A weight gradient costs its own size on top of the images it is of.
         let at_once = (AT_ONCE.max(4 * self.kernel.n_weights()) / image).max(1);
-        let sums = shards::map(jobs, |shard, (range, (d, mut d_in))| {
-            let mut sum = WeightSums::new(self);
-            let mut workspace = context.workspaces.of(shard);
+        let weights = self.weights(context.parameters);
+        let sums = shards::map(jobs, |_, (range, (d, mut d_in))| {
+            let mut sum = WeightSums::new(self, context);
+            let mut workspace = context.workspaces.borrow();
             for (first, d) in range.clone().step_by(at_once).zip(d.chunks_mut(at_once * image)) {
                 let images = first..range.end.min(first + at_once);
                 if let Some(rest) = rest {
@@ -139,12 +189,12 @@ impl Conv {
                 sum.add(self, input, images, d, &mut workspace);
                 if let Some(d_in) = &mut d_in {
                     let d_in = &mut d_in[at..at + n];
-                    self.kernel.input_gradient(&self.packed, d, d_in, &mut workspace);
+                    self.kernel.input_gradient(weights, d, d_in, &mut workspace);
                 }
             }
             sum
         });
-        self.add_sums(&sums, gradients);
+        self.add_sums(sums, context, gradients);
         d_in
     }
 
@@ -155,7 +205,7 @@ impl Conv {
         !y.is_steady() && shards(self.kernel.n_weights()) == shards(1)
     }
 
-    fn add_sums(&self, sums: &[WeightSums], gradients: &mut Gradients) {
+    fn add_sums(&self, sums: Vec<WeightSums>, context: &Context<'_>, gradients: &mut Gradients) {
         for sum in sums {
             let add = |total: &mut [f32], part: &[f32]| {
                 total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
@@ -164,6 +214,7 @@ impl Conv {
             if let Some(bias) = self.bias {
                 add(gradients.get_mut(bias), &sum.bias);
             }
+            context.workspaces.give(sum.weight);
         }
     }
 
@@ -171,14 +222,15 @@ impl Conv {
     pub fn input_gradient(&self, d: &[f32], context: &Context<'_>) -> Gradient {
         let (image, input) = (self.kernel.output().len(), self.kernel.input.len());
         let n_images = d.len() / image;
-        let mut d_in = context.workspaces.take(n_images * input);
+        let mut d_in = context.workspaces.take_most(n_images * input);
         let ranges = shards::of_images(n_images);
         let parts = shards::split(&mut d_in, &ranges, input);
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-        shards::map(jobs, |shard, (range, d_in)| {
+        let weights = self.weights(context.parameters);
+        shards::map(jobs, |_, (range, d_in)| {
             let d = &d[range.start * image..range.end * image];
-            let mut workspace = context.workspaces.of(shard);
-            self.kernel.input_gradient(&self.packed, d, d_in, &mut workspace);
+            let mut workspace = context.workspaces.borrow();
+            self.kernel.input_gradient(weights, d, d_in, &mut workspace);
         });
         d_in
     }

@@ -147,6 +147,10 @@ pub fn forward(
     let mut records = records;
     for layer in layers {
         let (output, record) = layer.forward(signal, context, notes)?;
+        if let (Layer::Conv(conv), Phase::Training { .. }) = (layer, context.phase) {
+            // The weights change before the next forward pass.
+            conv.forms.forget_forward();
+        }
         match records.as_mut() {
             Some(records) => records.push(record),
             None => record.recycle(context.workspaces),
@@ -186,6 +190,7 @@ pub fn backward(
                 let wants = wants(first);
                 let d_in =
                     conv.backward_through(&input, through, &mut d, context, gradients, wants);
+                conv.forms.forget_backward();
                 context.workspaces.give(d);
                 y.recycle(context.workspaces);
                 context.workspaces.give_signal(input);
@@ -275,6 +280,7 @@ impl Layer {
                 conv.gradients(&input, &d, context, gradients);
                 context.workspaces.give_signal(input);
                 let d_in = wants_input.then(|| conv.input_gradient(&d, context));
+                conv.forms.forget_backward();
                 context.workspaces.give(d);
                 d_in
             }

@@ -65,7 +65,7 @@ fn gradient(
 ) -> Gradient {
     let (image, input) = (pool.output().len(), pool.input.len());
     let n_images = d.len() / image;
-    let mut d_in = workspaces.take(n_images * input);
+    let mut d_in = workspaces.take_most(n_images * input);
     let ranges = shards::of_images(n_images);
     let parts = shards::split(&mut d_in, &ranges, input);
     let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();

@@ -5,7 +5,7 @@ mod presets;
 pub use presets::{Dense, Network, Plain, Small, Vgg9, dense_features};
 
 use super::activation::Activation;
-use super::kernel::{Conv2d, Pool};
+use super::kernel::{Buffers, Conv2d, Forms, Pool};
 use super::layer::{Add, Concat, Conv, Dropout, Layer, Vote};
 use super::net::Net;
 use super::neuron::{self, Lif};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::seed::{Seed, Stream};
 use crate::spikes::Shape;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One layer of a recipe: `{ conv = { channels = 32 } }`, `"norm"`, `"neuron"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -226,6 +227,8 @@ pub(super) struct Builder<'a> {
     pub(super) conv_init: Init,
     pub(super) linear_init: Init,
     pub(super) net: Net,
+    /// Memory of the forms of all weights.
+    pub(super) forms: Arc<Buffers>,
 }
 
 impl Builder<'_> {
@@ -345,13 +348,13 @@ impl Builder<'_> {
             true => vec![n_out, kernel.input.len()],
             false => vec![n_out, kernel.input.channels, kernel.kernel[0], kernel.kernel[1]],
         };
-        let packed = kernel.pack(&weights);
         let weight = parameters.add(format!("{name}.weight"), &shape, Kind::Weight, weights);
         let bias = bias.then(|| {
             let values = (0..n_out).map(|_| init.bias(&mut stream, fan_in)).collect();
             parameters.add(format!("{name}.bias"), &[n_out], Kind::Bias, values)
         });
-        Layer::Conv(Box::new(Conv { kernel, weight, bias, packed }))
+        let forms = Forms::sharing(self.forms.clone());
+        Layer::Conv(Box::new(Conv::new(kernel, weight, bias, forms)))
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::graded::{Graded, TAPS, lateral, lateral_gradient};
 use super::moderate_dropout::Keeping;
-use crate::frames::kernel::Conv2d;
+use crate::frames::kernel::{Conv2d, Forms};
 use crate::frames::layer::{Context, Conv, Notes};
 use crate::frames::loss::mean_over_time;
 use crate::frames::parameters::{Gradients, Kind, ParameterId, Parameters};
@@ -56,7 +56,6 @@ impl Stage {
         let name = |what: &str| format!("classifier{index}.{what}");
         let kernel = Conv2d::linear(input, n_units);
         let weights = uniform(seed, 2 * index as u64, kernel.n_weights(), input.len());
-        let packed = kernel.pack(&weights);
         let shape = [n_units, input.len()];
         let weight = parameters.add(name("weight"), &shape, Kind::Weight, weights);
         let bias = parameters.add(name("bias"), &[n_units], Kind::Bias, vec![0.0; n_units]);
@@ -66,7 +65,7 @@ impl Stage {
         });
         let raw = libm::atanhf(settings.threshold);
         let threshold = parameters.add(name("threshold"), &[1], Kind::Threshold, vec![raw]);
-        let linear = Conv { kernel, weight, bias: Some(bias), packed };
+        let linear = Conv::new(kernel, weight, Some(bias), Forms::default());
         Self { linear, lateral, threshold, neuron: settings.neuron }
     }
 
@@ -165,8 +164,8 @@ impl Classifier {
     }
 
     /// Must follow every change of the parameters.
-    pub fn repack(&mut self, parameters: &Parameters) {
-        self.stages.iter_mut().for_each(|s| s.linear.repack(parameters));
+    pub fn forget_forms(&self) {
+        self.stages.iter().for_each(|s| s.linear.forms.forget());
     }
 
     /// Features `[time, sample, …]` to z of both views. `keep` draws k from p, `[view, sample,

@@ -331,8 +331,8 @@ impl Learner for Ltmd {
             }
         }
         if let Some((gradients, notes)) = total {
-            self.trainer.update(&gradients, &notes, ctx)?;
-            self.classifier.repack(&self.trainer.net.parameters);
+            self.trainer.update(gradients, &notes, ctx)?;
+            self.classifier.forget_forms();
         }
         Ok(report)
     }
@@ -377,7 +377,7 @@ impl Learner for Ltmd {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         self.trainer.restore(state)?;
-        self.classifier.repack(&self.trainer.net.parameters);
+        self.classifier.forget_forms();
         self.divergence.copy_from_slice(state.get("divergence", &[2])?);
         Ok(())
     }

@@ -193,7 +193,7 @@ fn empty_net(features: Shape) -> Net {
 fn the_classifier_has_the_gradient_of_what_it_computes() {
     let (features, n_steps) = (Shape::new(3, 2, 1), 3);
     let mut net = empty_net(features);
-    let mut head = classifier(features, &mut net.parameters);
+    let head = classifier(features, &mut net.parameters);
     for p in net.parameters.list.iter_mut().filter(|p| p.kind == Kind::Weight) {
         // Larger weights, so that many neurons speak.
         p.values.iter_mut().for_each(|w| *w *= 2.0);
@@ -203,11 +203,11 @@ fn the_classifier_has_the_gradient_of_what_it_computes() {
     let phase = Phase::Training { seed: Seed(0), first: 0 };
     let kept: Vec<bool> = (0..48).map(|i| i % 5 != 2).collect();
     let labels = [3, 1];
-    head.repack(&net.parameters);
+    head.forget_forms();
     let run = |net: &Net, x: &[f32]| {
         let context = net.context(phase, n_steps, &workspaces);
-        let mut head = head.clone();
-        head.repack(&net.parameters);
+        let head = head.clone();
+        head.forget_forms();
         let trace = head.forward(x.to_vec(), |_| kept.clone(), &context);
         let (z1, z2) = trace.z.split_at(8);
         let loss = TwoViews::new([z1, z2], &labels);

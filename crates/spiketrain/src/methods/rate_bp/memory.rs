@@ -84,7 +84,7 @@ impl Walk {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         match layer {
             Layer::Conv(conv) => {
-                self.learned += conv.kernel.packed_bytes();
+                self.learned += conv.kernel.form_bytes().iter().sum::<usize>();
                 (conv.kernel.output(), dense)
             }
             Layer::AveragePool(pool) => {

@@ -281,7 +281,7 @@ impl Learner for RateBp {
         d.iter_mut().for_each(|d| *d *= self.gradient_factor);
         let notes = std::mem::take(&mut pass.notes);
         let gradients = rate_pass::gradients(net, pass, &self.settings, d, workspaces)?;
-        self.trainer.update(&gradients, &notes, ctx)?;
+        self.trainer.update(gradients, &notes, ctx)?;
         let n_samples = batch.len() as u64;
         let loss = loss.value * n_samples as f64;
         Ok(StepReport { n_samples, loss, n_correct: Some(n_correct) })

@@ -40,8 +40,9 @@ pub fn gradients(
 ) -> Result<Gradients> {
     let context = net.context(pass.phase, 1, workspaces);
     let (records, _) = forward(net, pass, settings, context, false)?;
-    let mut gradients = net.parameters.zeros();
+    let mut gradients = net.parameters.zeros_in(workspaces);
     layer::backward(&net.layers, records, d, &context, &mut gradients, false);
+    workspaces.end_step();
     Ok(gradients)
 }
 

@@ -404,7 +404,7 @@ fn gradients_are_those_of_the_rate_network() {
         let moved = draw(p.values.len(), 0.3, &p.name);
         p.values.iter_mut().zip(moved).for_each(|(v, m)| *v += m);
     }
-    net.repack();
+    net.forget_forms();
     let (workspaces, n) = (Workspaces::default(), LABELS.len());
     let d = draw(n * 5, 1.0, "d");
     let frames = draw(n_steps * n * 6, 1.5, "frames");

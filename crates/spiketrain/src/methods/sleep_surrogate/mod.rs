@@ -217,7 +217,7 @@ impl Learner for SleepSurrogate {
             LOSS.evaluate(&forward.outputs, n_steps, &forward.labels);
         gradient.iter_mut().for_each(|d| *d *= n_steps as f32);
         let (gradients, notes) = self.trainer.backward(forward.trace, gradient);
-        self.trainer.update(&gradients, &notes, ctx)?;
+        self.trainer.update(gradients, &notes, ctx)?;
         if self.params.period().is_some_and(|n| (ctx.step + 1).is_multiple_of(n)) {
             let Trainer { net, workspaces, .. } = &mut self.trainer;
             sleep::sleep(net, &self.params, n_samples, (ctx.seed, ctx.step), workspaces);

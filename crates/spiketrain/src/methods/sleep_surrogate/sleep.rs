@@ -4,7 +4,7 @@
 use super::Params;
 use crate::frames::Net;
 use crate::frames::activation::Activation;
-use crate::frames::kernel::{ConvWeights, Input, Spikes, Workspace};
+use crate::frames::kernel::{Forms, Input, Spikes, Weights, Workspace};
 use crate::frames::layer::{Conv, Layer};
 use crate::frames::neuron::Lif;
 use crate::frames::parameters::Kind;
@@ -35,7 +35,8 @@ pub(super) fn sleep(
     let silent = Spikes::silent(net.input, 1);
     let mut drive = vec![0.0; params.n_hidden];
     let input = Input::Spikes(silent.view());
-    hidden.kernel.forward(&hidden.packed, bias(hidden), input, &mut drive, &mut workspaces.of(0));
+    let weights = hidden.weights(&net.parameters);
+    hidden.kernel.forward(weights, bias(hidden), input, &mut drive, &mut workspaces.borrow());
 
     let ranges = shards::of_gradients(n_copies, output.kernel.n_weights());
     let stream = |copy: usize| seed.stream("sleep-surrogate.noise", step * (1 << 20) + copy as u64);
@@ -51,9 +52,9 @@ pub(super) fn sleep(
     let asleep = Asleep { params, neuron, drive: &drive, output, bias: bias(output) };
     let mut weights = net.parameters.get(output.weight).to_vec();
     for _ in 0..params.n_steps {
-        let packed = output.kernel.pack(&weights);
-        let changes = shards::map(copies.iter_mut().collect(), |shard, copies: &mut Copies| {
-            copies.step(&asleep, &packed, &mut workspaces.of(shard))
+        let forms = Forms::default();
+        let changes = shards::map(copies.iter_mut().collect(), |_, copies: &mut Copies| {
+            copies.step(&asleep, forms.of(&weights), &mut workspaces.borrow())
         });
         for change in changes {
             weights.iter_mut().zip(change).for_each(|(w, d)| *w += rate * d);
@@ -67,7 +68,7 @@ pub(super) fn sleep(
             *w = (magnitude as f32).copysign(*w);
         }
     }
-    net.repack();
+    net.forget_forms();
 }
 
 /// What stays the same while the network sleeps.
@@ -94,7 +95,7 @@ impl Copies {
     fn step(
         &mut self,
         asleep: &Asleep<'_>,
-        packed: &ConvWeights,
+        weights: Weights<'_>,
         workspace: &mut Workspace,
     ) -> Vec<f32> {
         let Asleep { params, neuron, drive, output, bias } = *asleep;
@@ -102,7 +103,7 @@ impl Copies {
         hidden.step(neuron, params, drive, streams);
         let mut current = vec![0.0; top.membranes.len()];
         let spikes = Input::Spikes(hidden.spikes.view());
-        output.kernel.forward(packed, bias, spikes, &mut current, workspace);
+        output.kernel.forward(weights, bias, spikes, &mut current, workspace);
         top.step(neuron, params, &current, streams);
         // Sums of products over the copies, like the gradient of a weight.
         let mut change = vec![0.0; output.kernel.n_weights()];

@@ -39,7 +39,7 @@ fn the_gradient_is_that_of_the_unrolled_equations() {
     for (k, factor) in [(0, 3.0), (2, 6.0)] {
         net.parameters.list[k].values.iter_mut().for_each(|w| *w *= factor);
     }
-    net.repack();
+    net.forget_forms();
     let (h, c, n, n_steps) = (8, N_CLASSES, N_INPUTS, 7);
     let x = pixels(1);
     let (workspaces, label) = (Workspaces::default(), 1);

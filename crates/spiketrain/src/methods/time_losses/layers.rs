@@ -37,7 +37,7 @@ pub enum Layer {
 pub struct Spiking {
     /// Name in states and messages.
     pub name: String,
-    /// The weights; packed are the standardised ones.
+    /// The weights, with the standardised ones made of them.
     pub conv: Conv,
     /// g, one a channel.
     pub scale: ParameterId,
@@ -77,7 +77,7 @@ impl Spiking {
         self.conv.forward(input, context)
     }
 
-    /// Takes the scale into the thresholds, if `transfers`, clamps the weights and packs them; must
+    /// Takes the scale into the thresholds, if `transfers`, clamps the weights and standardises them; must
     /// follow every change of the parameters.
     ///
     /// # Errors
@@ -105,7 +105,8 @@ impl Spiking {
         let weights = parameters.get(self.conv.weight);
         let (scale, shift) = (parameters.get(self.scale), parameters.get(self.shift));
         let standard = standardise::standardise(weights, scale, shift);
-        self.conv.packed = self.conv.kernel.pack(&standard);
+        self.conv.made = Some(standard);
+        self.conv.forms.forget();
         Ok(())
     }
 
@@ -129,7 +130,7 @@ impl Spiking {
         wants_input: bool,
     ) -> Option<Gradient> {
         let workspaces = context.workspaces;
-        let mut to_weights = workspaces.take(e.len());
+        let mut to_weights = workspaces.take_most(e.len());
         let spikes = spikes_of(&output);
         let total = neuron.backward(&self.threshold, &current, spikes, &mut e, &mut to_weights);
         back.totals.push(total);

@@ -347,6 +347,7 @@ impl Learner for TimeLosses {
         self.health.count(&notes, &gradients, &self.net.parameters)?;
         gradients.clip(self.params.gradient_clip);
         self.optimizer.step(&mut self.net.parameters, &gradients, ctx.rate);
+        gradients.recycle(&self.workspaces);
         self.net.prepare()?;
         let n_samples = batch.len() as u64;
         let per_sample = if self.params.loss.is_sum() { 1.0 } else { n_samples as f64 };
@@ -431,7 +432,11 @@ impl Learner for TimeLosses {
 
     fn notes(&self, batch_size: usize) -> Vec<String> {
         let n = 4 * self.net.parameters.n_values();
-        let packed: usize = self.net.spiking().iter().map(|l| l.conv.kernel.packed_bytes()).sum();
+        // The standardised weights and their forms.
+        let bytes = |l: &layers::Spiking| {
+            4 * l.conv.kernel.n_weights() + l.conv.kernel.form_bytes().iter().sum::<usize>()
+        };
+        let packed: usize = self.net.spiking().into_iter().map(bytes).sum();
         let learned = n * (2 + self.optimizer.n_moments()) + packed;
         let step = 4 * self.params.n_steps * batch_size;
         let largest = self.net.spiking().iter().map(|l| l.conv.kernel.output().len()).max();

@@ -8,7 +8,7 @@ pub use presets::{Deep, LayerSpec, Network};
 use super::layers::{self, Backward, Dropout, Layer, Record, Spiking};
 use super::neuron::{self, Neuron};
 use crate::error::{Error, Result};
-use crate::frames::kernel::{Conv2d, Pool};
+use crate::frames::kernel::{Conv2d, Forms, Pool};
 use crate::frames::layer::{Context, Conv, Notes, Phase};
 use crate::frames::parameters::{Gradients, Kind, Parameters};
 use crate::frames::shards::Workspaces;
@@ -157,10 +157,12 @@ impl Net {
         workspaces: &Workspaces,
     ) -> (Gradients, Vec<f64>) {
         let context = self.context(trace.phase, workspaces);
-        let mut back = Backward { gradients: self.parameters.zeros(), totals: Vec::new() };
+        let mut back =
+            Backward { gradients: self.parameters.zeros_in(workspaces), totals: Vec::new() };
         let neuron = &self.neuron;
         layers::backward(&self.layers, trace.records, e, neuron, &context, &mut back, false);
         back.totals.reverse();
+        workspaces.end_step();
         (back.gradients, back.totals)
     }
 
@@ -305,14 +307,13 @@ impl Builder {
         let mut stream = self.seed.stream("time-losses.weights", index);
         let draw = |_| ((2.0 * stream.uniform_f64() - 1.0) * bound) as f32;
         let weights: Vec<f32> = (0..n).map(draw).collect();
-        let packed = kernel.pack(&weights);
         let mut add = |what: &str, extents: &[usize], kind, values| {
             self.parameters.add(format!("{name}.{what}"), extents, kind, values)
         };
         let weight = add("weight", extents, Kind::Weight, weights);
         let scale = add("scale", &[n_out], Kind::Norm, vec![1.0; n_out]);
         let shift = add("shift", &[n_out], Kind::Norm, vec![0.0; n_out]);
-        let conv = Conv { kernel, weight, bias: None, packed };
+        let conv = Conv::new(kernel, weight, None, Forms::default());
         let (name, threshold) = (name.to_owned(), vec![1.0; n_out]);
         Layer::Spiking(Box::new(Spiking { name, conv, scale, shift, threshold }))
     }

@@ -7,8 +7,11 @@ use super::super::panel::Panels;
 use super::super::simd::LANES;
 use super::super::sparse;
 use super::super::winograd::Winograd;
-use super::{Algorithm, Conv2d, ConvWeights, Workspace, padded_images, slice};
+use super::{Algorithm, Conv2d, Weights, Workspace, padded_images, slice};
 use std::ops::Range;
+
+/// Values of a weight gradient that are summed up together, four megabytes.
+const AT_ONCE: usize = 1 << 20;
 
 impl Conv2d {
     /// Adds the gradient with respect to the weights to `gradient`, `[out, in, kernel_row,
@@ -49,21 +52,26 @@ impl Conv2d {
             (Algorithm::Direct, _) => {
                 let panels = self.panels(simd.panel());
                 let Workspace { padded, d_out: blocks, gradient: packed, .. } = workspace;
-                let packed = packed.zeroed(panels.len());
                 let at_once = Slide::of(self, n_images).images_at_once();
-                for (chunk, d_out) in d_out.chunks(at_once * y.len()).enumerate() {
-                    let images = chunk * at_once..n_images.min((chunk + 1) * at_once);
-                    let mut slide = Slide::of(self, images.len());
-                    let input = slice(input, self.input, images);
-                    let x = padded_images(simd, input, self.input, self.margin(), padded);
-                    let d_out = whole_blocks(d_out, y.channels, blocks);
-                    slide.widen_outputs(y.channels.next_multiple_of(LANES), y);
-                    slide.weight_gradient(simd, x, d_out, (panels, packed));
-                }
-                for panel in panels.iter() {
-                    let rows = &packed[panel.start..][..panels.k * panel.width];
-                    let outs = panel.column..panel.column + panel.lanes;
-                    sum.add(outs, 0, n_taps, rows, panel.width);
+                // As many panels as stay within a few megabytes.
+                let columns = (AT_ONCE / panels.k / panels.width).max(1) * panels.width;
+                for first in (0..panels.n).step_by(columns) {
+                    let some = Panels { n: columns.min(panels.n - first), ..panels };
+                    let packed = packed.zeroed(some.len());
+                    for (chunk, d_out) in d_out.chunks(at_once * y.len()).enumerate() {
+                        let images = chunk * at_once..n_images.min((chunk + 1) * at_once);
+                        let mut slide = Slide::of(self, images.len());
+                        let input = slice(input, self.input, images);
+                        let x = padded_images(simd, input, self.input, self.margin(), padded);
+                        let d_out = whole_blocks(d_out, y.channels, blocks);
+                        slide.widen_outputs(y.channels.next_multiple_of(LANES), y);
+                        slide.weight_gradient(simd, x, &d_out[first..], (some, packed));
+                    }
+                    for panel in some.iter() {
+                        let rows = &packed[panel.start..][..some.k * panel.width];
+                        let outs = first + panel.column..first + panel.column + panel.lanes;
+                        sum.add(outs, 0, n_taps, rows, panel.width);
+                    }
                 }
             }
             (Algorithm::Winograd2 | Algorithm::Winograd4, _) => {
@@ -77,7 +85,7 @@ impl Conv2d {
     /// Writes the gradient with respect to the input, `[image, row, column, channel]`.
     pub fn input_gradient(
         &self,
-        weights: &ConvWeights,
+        weights: Weights<'_>,
         d_out: &[f32],
         d_in: &mut [f32],
         workspace: &mut Workspace,
@@ -91,7 +99,7 @@ impl Conv2d {
     pub fn input_gradient_by(
         &self,
         algorithm: Algorithm,
-        weights: &ConvWeights,
+        weights: Weights<'_>,
         d_out: &[f32],
         d_in: &mut [f32],
         workspace: &mut Workspace,
@@ -106,7 +114,7 @@ impl Conv2d {
             }
             Algorithm::Direct => self.input_gradient_direct(weights, d_out, d_in, workspace),
             Algorithm::Winograd2 | Algorithm::Winograd4 => {
-                let forward = self.winograd(weights.simd, algorithm);
+                let forward = self.winograd(weights.forms.simd, algorithm);
                 let last = forward.kernel - 1;
                 let of = Winograd {
                     x: forward.y,
@@ -117,29 +125,30 @@ impl Conv2d {
                 let weights_of = |i: usize, o: usize, r: usize, c: usize| {
                     weights.plain[self.weight_index(o, i, last - r, last - c)]
                 };
-                let packed = weights.backward_winograd[of.tile / 4]
-                    .get_or_init(|| of.pack(weights.simd, weights_of));
+                let simd = weights.forms.simd;
+                let packed = weights.forms.backward_winograd[of.tile / 4]
+                    .get(|| of.pack(simd, &weights.forms.memory, weights_of));
                 let memory = &mut workspace.winograd;
-                of.forward(weights.simd, d_out, packed.as_slice(), None, d_in, memory);
+                of.forward(simd, d_out, packed.as_slice(), None, d_in, memory);
             }
         }
     }
 
     /// True if every output reads the whole input once.
-    pub(in crate::frames::kernel) fn covers_input(&self) -> bool {
+    pub fn covers_input(&self) -> bool {
         self.kernel == [self.input.height, self.input.width] && self.padding == [0; 2]
     }
 
     /// One product of `[image, output]` and `[output, input value]`.
-    fn input_gradient_linear(&self, weights: &ConvWeights, d_out: &[f32], d_in: &mut [f32]) {
-        let (x, simd) = (self.input, weights.simd);
+    fn input_gradient_linear(&self, weights: Weights<'_>, d_out: &[f32], d_in: &mut [f32]) {
+        let (x, simd) = (self.input, weights.forms.simd);
         let panels = Panels { k: self.out_channels, n: x.len(), width: simd.panel() };
-        let packed = weights.backward.get_or_init(|| {
+        let packed = weights.forms.backward.get(|| {
             let pixels = x.height * x.width;
             let places: Vec<_> = (0..x.len())
                 .map(|weight| panels.column(weight % pixels * x.channels + weight / pixels))
                 .collect();
-            let mut packed = Buffer::zeros(panels.len());
+            let mut packed = weights.forms.memory.take(panels.len());
             let values = packed.as_mut_slice();
             for (o, weights) in weights.plain.chunks_exact(x.len()).enumerate() {
                 for (&weight, &(first, step)) in weights.iter().zip(&places) {
@@ -167,12 +176,12 @@ impl Conv2d {
 
     fn input_gradient_direct(
         &self,
-        weights: &ConvWeights,
+        weights: Weights<'_>,
         d_out: &[f32],
         d_in: &mut [f32],
         workspace: &mut Workspace,
     ) {
-        let (x, y, simd) = (self.input, self.output(), weights.simd);
+        let (x, y, simd) = (self.input, self.output(), weights.forms.simd);
         let axis = |size: usize, outputs: usize, axis: usize| {
             phases(size, outputs, self.kernel[axis], self.stride[axis], self.padding[axis])
         };
@@ -187,9 +196,9 @@ impl Conv2d {
             width,
         };
         let pairs = || rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
-        let packed = weights.backward.get_or_init(|| {
+        let packed = weights.forms.backward.get(|| {
             let pack = |(row, column): (&Phase, &Phase)| {
-                panels(row, column).pack(|k, i| {
+                panels(row, column).pack(&weights.forms.memory, |k, i| {
                     let (o, tap) = (k % y.channels, k / y.channels);
                     let kernel_row = row.last_tap - tap / column.taps * self.stride[0];
                     let kernel_column = column.last_tap - tap % column.taps * self.stride[1];
@@ -216,7 +225,7 @@ impl Conv2d {
         for (d_in, d_out) in d_in.chunks_mut(at_once * x.len()).zip(d_out.chunks(at_once * y.len()))
         {
             let d_out = padded_images(simd, Input::Dense(d_out), y, margin, &mut workspace.padded);
-            for ((row, column), packed) in pairs().zip(packed) {
+            for ((row, column), packed) in pairs().zip(&*packed) {
                 let start = (row.start * padded.width + column.start) * y.channels;
                 let to = (row.first * x.width + column.first) * x.channels;
                 let slide = slide(row, column, d_in.len() / x.len());

@@ -1,6 +1,7 @@
 //! The convolution against its definition.
 
 use super::super::{Spikes, reference};
+use super::forms::Form;
 use super::*;
 
 /// Geometries that meet every branch: odd channels, borders, strides, linear, 1×1, weights that
@@ -33,6 +34,8 @@ fn geometries() -> Vec<Conv2d> {
         Conv2d::square(shape(128, 5, 6), 64, 3, 1, 1),
         Conv2d::square(shape(256, 3, 3), 64, 3, 1, 1),
         Conv2d::linear(Shape::flat(4200), 40),
+        // More weights than are summed up together.
+        Conv2d::linear(shape(16, 12, 8), 700),
         Conv2d::linear(Shape::flat(100), 10),
         Conv2d::linear(shape(12, 3, 4), 37),
     ]
@@ -82,10 +85,11 @@ fn cases(n: usize, x: impl Fn(usize) -> Vec<f32>) -> Vec<Case> {
 impl Case {
     fn check(&self, input: Input<'_>, simd: Simd) {
         let mut workspace = Workspace::with(simd);
-        let packed = self.conv.pack_for(simd, &self.w);
+        let forms = Forms::for_simd(simd);
+        let packed = forms.of(&self.w);
         for algorithm in self.conv.forward_algorithms(input) {
             let (mut y, bias) = (vec![9.0; self.dy.len()], Some(&self.bias[..]));
-            self.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
+            self.conv.forward_by(algorithm, packed, bias, input, &mut y, &mut workspace);
             let what = format!("{algorithm:?} forward {:?} {simd:?}", self.conv);
             reference::assert_close(&what, &y, &self.y, tolerance(&self.conv, algorithm));
         }
@@ -100,7 +104,7 @@ impl Case {
         }
         for algorithm in self.conv.input_gradient_algorithms() {
             let mut dx = vec![9.0; self.x.len()];
-            self.conv.input_gradient_by(algorithm, &packed, &self.dy, &mut dx, &mut workspace);
+            self.conv.input_gradient_by(algorithm, packed, &self.dy, &mut dx, &mut workspace);
             let what = format!("{algorithm:?} input gradient {:?} {simd:?}", self.conv);
             reference::assert_close(&what, &dx, &self.dx, tolerance(&self.conv, algorithm));
         }
@@ -132,12 +136,13 @@ fn spikes_add_up_in_the_order_of_the_dense_products() {
         let spikes = Spikes::from_dense(case.conv.input, &case.x);
         let mut all = Vec::new();
         for simd in Simd::available() {
-            let packed = case.conv.pack_for(simd, &case.w);
+            let forms = Forms::for_simd(simd);
+            let packed = forms.of(&case.w);
             for algorithm in [Algorithm::Direct, Algorithm::Spikes] {
                 let mut y = vec![9.0; case.dy.len()];
                 let (input, mut workspace) = (Input::Spikes(spikes.view()), Workspace::default());
                 let bias = Some(&case.bias[..]);
-                case.conv.forward_by(algorithm, &packed, bias, input, &mut y, &mut workspace);
+                case.conv.forward_by(algorithm, packed, bias, input, &mut y, &mut workspace);
                 all.push(y);
             }
         }
@@ -170,26 +175,43 @@ fn a_bias_collects_its_channel() {
 }
 
 #[test]
-fn the_bytes_of_packed_weights_are_those_of_their_forms() {
+fn the_bytes_of_forms_are_those_made_until_they_are_forgotten() {
     let shape = Shape::new(96, 8, 8);
     let spikes = Spikes::from_dense(shape, &reference::binary(shape.len(), 0.9, 0));
     let kernels = [1, 3, 5].map(|kernel| Conv2d::square(shape, 96, kernel, 1, kernel / 2));
     for conv in kernels {
-        let weights = conv.pack(&reference::values(conv.n_weights(), 1));
+        let (plain, forms) = (reference::values(conv.n_weights(), 1), Forms::default());
+        let weights = forms.of(&plain);
         let mut workspace = Workspace::default();
         let (mut y, mut dx) = (vec![0.0; conv.output().len()], vec![0.0; shape.len()]);
         let input = Input::Spikes(spikes.view());
         for algorithm in [Algorithm::Spikes, conv.forward_algorithm(input)] {
-            conv.forward_by(algorithm, &weights, None, input, &mut y, &mut workspace);
+            conv.forward_by(algorithm, weights, None, input, &mut y, &mut workspace);
         }
-        conv.input_gradient(&weights, &y, &mut dx, &mut workspace);
-        let one = [&weights.wide, &weights.narrow].into_iter();
-        let forms = one.chain(&weights.winograd).chain(&weights.backward_winograd);
-        let n_values: usize = forms.filter_map(|form| form.get()).map(|b| b.as_slice().len()).sum();
-        let backward =
-            weights.backward.get().into_iter().flatten().map(|b| b.as_slice().len()).sum::<usize>();
-        let bytes = 4 * (weights.plain.len() + n_values + backward);
-        let difference = conv.packed_bytes().abs_diff(bytes);
-        assert!(difference <= 4 * conv.n_weights(), "{conv:?}: {bytes}");
+        conv.input_gradient(weights, &y, &mut dx, &mut workspace);
+        let near = |bytes: [usize; 2]| {
+            let difference = |i: usize| bytes[i].abs_diff(made(&forms)[i]);
+            (0..2).all(|i| difference(i) <= 4 * conv.n_weights())
+        };
+        assert!(near(conv.form_bytes()), "{conv:?}: {:?}", made(&forms));
+        forms.forget_forward();
+        assert_eq!(made(&forms)[0], 0);
+        assert!(near([0, conv.form_bytes()[1]]));
+        forms.forget_backward();
+        assert_eq!(made(&forms), [0; 2]);
     }
+}
+
+/// Bytes of the forms that were made, forward and backward.
+fn made(forms: &Forms) -> [usize; 2] {
+    let sum = |all: Vec<Option<Arc<Buffer>>>| -> usize {
+        all.into_iter().flatten().map(|form| 4 * form.as_slice().len()).sum()
+    };
+    let [two, four] = &forms.winograd;
+    let forward = [&forms.wide, &forms.narrow, two, four].map(Form::made);
+    let backward = forms.backward_winograd.iter().map(Form::made).collect();
+    let phases = forms.backward.made().into_iter();
+    let phases: usize =
+        phases.map(|p| p.iter().map(|b| 4 * b.as_slice().len()).sum::<usize>()).sum();
+    [sum(forward.into()), sum(backward) + phases]
 }
