@@ -1,9 +1,10 @@
 //! Stochastic gradient descent with momentum, Adam and AdamW over groups of parameters.
 
-use super::parameters::{Gradients, Parameters};
+use super::parameters::{AT_ONCE, Gradients, Parameters};
 use crate::check::Checks;
 use crate::error::Result;
 use crate::state::State;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// An optimiser by name: `optimizer = { sgd = { learning_rate = 0.1 } }`.
@@ -143,10 +144,13 @@ impl Optimizer {
                 Settings::Sgd { momentum, .. } => {
                     let (momentum, decay, rate) =
                         (momentum as f32, weight_decay as f32, learning_rate as f32);
-                    for ((w, &g), v) in w.iter_mut().zip(g).zip(first) {
-                        *v = momentum * *v + (g + decay * *w);
-                        *w -= rate * *v;
-                    }
+                    let parts = w.par_chunks_mut(AT_ONCE).zip(g.par_chunks(AT_ONCE));
+                    parts.zip(first.par_chunks_mut(AT_ONCE)).for_each(|((w, g), v)| {
+                        for ((w, &g), v) in w.iter_mut().zip(g).zip(v) {
+                            *v = momentum * *v + (g + decay * *w);
+                            *w -= rate * *v;
+                        }
+                    });
                 }
                 Settings::Adam { .. } => {
                     let decay = weight_decay as f32;
@@ -210,12 +214,16 @@ fn adam(
     let [c1, c2] = BETAS.map(|b| (1.0 - b) as f32);
     let rate = (learning_rate / corrections[0]) as f32;
     let root = (1.0 / corrections[1].sqrt()) as f32;
-    for (((w, &g), m), v) in w.iter_mut().zip(g).zip(first).zip(second) {
-        let g = g + decay * *w;
-        *m = b1 * *m + c1 * g;
-        *v = b2 * *v + c2 * g * g;
-        *w = shrink * *w - rate * *m / (v.sqrt() * root + EPSILON);
-    }
+    let parts = w.par_chunks_mut(AT_ONCE).zip(g.par_chunks(AT_ONCE));
+    let moments = first.par_chunks_mut(AT_ONCE).zip(second.par_chunks_mut(AT_ONCE));
+    parts.zip(moments).for_each(|((w, g), (m, v))| {
+        for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g + decay * *w;
+            *m = b1 * *m + c1 * g;
+            *v = b2 * *v + c2 * g * g;
+            *w = shrink * *w - rate * *m / (v.sqrt() * root + EPSILON);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 use super::shards::Workspaces;
 use crate::error::Result;
 use crate::state::State;
+use rayon::prelude::*;
+
+/// Values that one thread works on at once where every value stands for itself.
+pub(super) const AT_ONCE: usize = 1 << 16;
 
 /// What a parameter is; optimisers treat kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +136,8 @@ impl Gradients {
 
     /// Euclidean norm of the gradient of one parameter.
     pub fn norm(&self, id: ParameterId) -> f64 {
-        let sum: f64 = self.list[id.0].iter().map(|&g| f64::from(g) * f64::from(g)).sum();
-        sum.sqrt()
+        let parts: Vec<f64> = self.list[id.0].par_chunks(AT_ONCE).map(sum_of_squares).collect();
+        parts.iter().sum::<f64>().sqrt()
     }
 
     /// Adds `factor` times other gradients.
@@ -158,6 +162,17 @@ impl Gradients {
         }
         norm
     }
+}
+
+/// Σ g², in eight sums side by side.
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut sums = [0.0; 8];
+    for values in values.chunks(8) {
+        for (sum, &g) in sums.iter_mut().zip(values) {
+            *sum += f64::from(g) * f64::from(g);
+        }
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]

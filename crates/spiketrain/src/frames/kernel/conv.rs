@@ -322,11 +322,8 @@ impl Conv2d {
     fn pack_panels(&self, memory: &Buffers, width: usize, plain: &[f32]) -> Buffer {
         let (n_in, n_taps) = (self.input.channels, self.kernel[0] * self.kernel[1]);
         // The taps of one input channel are neighbours in `plain`.
-        let rows = (0..n_in).flat_map(|i| (0..n_taps).map(move |tap| tap * n_in + i));
-        self.panels(width).pack_in_order(memory, rows, |k, o| {
-            let (i, tap) = (k % n_in, k / n_in);
-            plain[self.weight_index(o, i, tap / self.kernel[1], tap % self.kernel[1])]
-        })
+        let row = |weight: usize| weight % n_taps * n_in + weight / n_taps;
+        self.panels(width).pack_turned(memory, plain, row)
     }
 
     fn weight_index(&self, o: usize, i: usize, row: usize, column: usize) -> usize {

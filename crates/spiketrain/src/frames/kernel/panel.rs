@@ -29,6 +29,13 @@ pub(super) struct Panel {
     pub(super) start: usize,
 }
 
+impl Panel {
+    /// Its `k` rows in the memory of all panels.
+    fn rows_mut(self, k: usize, values: &mut [f32]) -> impl Iterator<Item = &mut [f32]> {
+        values[self.start..][..k * self.width].chunks_exact_mut(self.width)
+    }
+}
+
 impl Panels {
     /// Values of all panels.
     pub(super) fn len(self) -> usize {
@@ -44,32 +51,58 @@ impl Panels {
         })
     }
 
-    /// Index of the element in row 0 of a column, and the step to the next row.
-    pub(super) fn column(self, column: usize) -> (usize, usize) {
-        let first = column / self.width * self.width;
-        let width = self.width.min((self.n - first).next_multiple_of(LANES));
-        (first * self.k + column - first, width)
-    }
-
     /// A matrix given by its elements `(row, column)`; columns that only fill a block are zero.
     pub(super) fn pack(self, memory: &Buffers, element: impl Fn(usize, usize) -> f32) -> Buffer {
-        self.pack_in_order(memory, 0..self.k, element)
-    }
-
-    /// The same, the rows in an order in which the elements are close to each other.
-    pub(super) fn pack_in_order(
-        self,
-        memory: &Buffers,
-        rows: impl Iterator<Item = usize> + Clone,
-        element: impl Fn(usize, usize) -> f32,
-    ) -> Buffer {
         let mut buffer = memory.take(self.len());
         let values = buffer.as_mut_slice();
         for panel in self.iter() {
-            for row in rows.clone() {
-                let to = &mut values[panel.start + row * panel.width..][..panel.lanes];
-                for (lane, to) in to.iter_mut().enumerate() {
+            for (row, to) in panel.rows_mut(self.k, values).enumerate() {
+                for (lane, to) in to[..panel.lanes].iter_mut().enumerate() {
                     *to = element(row, panel.column + lane);
+                }
+            }
+        }
+        buffer
+    }
+
+    /// The matrix `values`, `[k, n]`, as it stands.
+    pub(super) fn pack_plain(self, memory: &Buffers, values: &[f32]) -> Buffer {
+        let mut buffer = memory.take(self.len());
+        let packed = buffer.as_mut_slice();
+        for panel in self.iter() {
+            let columns = panel.column..panel.column + panel.lanes;
+            let rows = values.chunks_exact(self.n).zip(panel.rows_mut(self.k, packed));
+            rows.for_each(|(row, to)| to[..panel.lanes].copy_from_slice(&row[columns.clone()]));
+        }
+        buffer
+    }
+
+    /// The matrix whose columns are the rows of `values`, `[n, k]`; value `i` of each goes to the
+    /// matrix's row `row(i)`.
+    pub(super) fn pack_turned(
+        self,
+        memory: &Buffers,
+        values: &[f32],
+        row: impl Fn(usize) -> usize,
+    ) -> Buffer {
+        let mut buffer = memory.take(self.len());
+        let packed = buffer.as_mut_slice();
+        for panel in self.iter() {
+            for lane in (0..panel.lanes).step_by(LANES) {
+                let n = LANES.min(panel.lanes - lane);
+                let columns = &values[(panel.column + lane) * self.k..][..n * self.k];
+                for first in (0..self.k).step_by(LANES) {
+                    // A block of 16 by 16 is turned around where it is close.
+                    let n_rows = LANES.min(self.k - first);
+                    let mut block = [[0.0; LANES]; LANES];
+                    for (of_column, column) in block.iter_mut().zip(columns.chunks_exact(self.k)) {
+                        of_column[..n_rows].copy_from_slice(&column[first..first + n_rows]);
+                    }
+                    for i in 0..n_rows {
+                        let at = panel.start + row(first + i) * panel.width + lane;
+                        let to = &mut packed[at..at + LANES];
+                        to.iter_mut().zip(&block).for_each(|(to, column)| *to = column[i]);
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ use super::super::parameters::{Gradients, ParameterId, Parameters};
 use super::super::shards;
 use super::super::signal::{Gradient, Signal};
 use super::{Context, Notes, Phase};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// A convolution, or a linear layer as one whose kernel covers the input.
@@ -28,6 +29,9 @@ const AT_ONCE: usize = 64 << 10;
 
 /// Weights of a linear layer from which on its gradient is cut by outputs instead of images.
 const LARGE: usize = 1 << 20;
+
+/// Weights whose sums over the shards are added up at once.
+const ADDED_AT_ONCE: usize = 4096;
 
 /// Parts of the outputs of a large linear layer.
 const N_PARTS: usize = 8;
@@ -206,11 +210,15 @@ impl Conv {
     }
 
     fn add_sums(&self, sums: Vec<WeightSums>, context: &Context<'_>, gradients: &mut Gradients) {
+        let add = |total: &mut [f32], part: &[f32]| {
+            total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+        };
+        let parts = gradients.get_mut(self.weight).par_chunks_mut(ADDED_AT_ONCE);
+        parts.enumerate().for_each(|(i, total)| {
+            let at = i * ADDED_AT_ONCE;
+            sums.iter().for_each(|sum| add(total, &sum.weight[at..at + total.len()]));
+        });
         for sum in sums {
-            let add = |total: &mut [f32], part: &[f32]| {
-                total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
-            };
-            add(gradients.get_mut(self.weight), &sum.weight);
             if let Some(bias) = self.bias {
                 add(gradients.get_mut(bias), &sum.bias);
             }

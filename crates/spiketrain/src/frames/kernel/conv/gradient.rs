@@ -110,7 +110,7 @@ impl Conv2d {
         match algorithm {
             Algorithm::Spikes => panic!("gradients are no spikes"),
             Algorithm::Direct if self.covers_input() => {
-                self.input_gradient_linear(weights, d_out, d_in);
+                self.input_gradient_linear(weights, d_out, d_in, workspace);
             }
             Algorithm::Direct => self.input_gradient_direct(weights, d_out, d_in, workspace),
             Algorithm::Winograd2 | Algorithm::Winograd4 => {
@@ -140,23 +140,17 @@ impl Conv2d {
     }
 
     /// One product of `[image, output]` and `[output, input value]`.
-    fn input_gradient_linear(&self, weights: Weights<'_>, d_out: &[f32], d_in: &mut [f32]) {
+    fn input_gradient_linear(
+        &self,
+        weights: Weights<'_>,
+        d_out: &[f32],
+        d_in: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
         let (x, simd) = (self.input, weights.forms.simd);
         let panels = Panels { k: self.out_channels, n: x.len(), width: simd.panel() };
-        let packed = weights.forms.backward.get(|| {
-            let pixels = x.height * x.width;
-            let places: Vec<_> = (0..x.len())
-                .map(|weight| panels.column(weight % pixels * x.channels + weight / pixels))
-                .collect();
-            let mut packed = weights.forms.memory.take(panels.len());
-            let values = packed.as_mut_slice();
-            for (o, weights) in weights.plain.chunks_exact(x.len()).enumerate() {
-                for (&weight, &(first, step)) in weights.iter().zip(&places) {
-                    values[first + o * step] = weight;
-                }
-            }
-            vec![packed]
-        });
+        let forms = weights.forms;
+        let packed = forms.backward.get(|| vec![panels.pack_plain(&forms.memory, weights.plain)]);
         let slide = Slide {
             images: d_in.len() / x.len(),
             rows: 1,
@@ -172,6 +166,18 @@ impl Conv2d {
             k: self.out_channels,
         };
         slide.forward(simd, d_out, (panels, packed[0].as_slice()), None, d_in);
+        // The weights have their channels outermost.
+        let n_pixels = x.height * x.width;
+        if n_pixels > 1 && x.channels > 1 {
+            let image = workspace.padded.first(x.len());
+            for d_in in d_in.chunks_exact_mut(x.len()) {
+                image.copy_from_slice(d_in);
+                for (pixel, d_in) in d_in.chunks_exact_mut(x.channels).enumerate() {
+                    let of_pixel = image[pixel..].iter().step_by(n_pixels);
+                    d_in.iter_mut().zip(of_pixel).for_each(|(d, &v)| *d = v);
+                }
+            }
+        }
     }
 
     fn input_gradient_direct(
