@@ -55,15 +55,17 @@ impl Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `n` zeros in the largest of the buffers, which grows if it must.
+    /// `n` zeros in the least of the buffers that is enough; where none is, in a new one in place of
+    /// the largest.
     pub(super) fn take(&self, n: usize) -> Buffer {
-        let largest = {
+        let found = {
             let mut buffers = self.lock();
-            let largest = (0..buffers.len()).max_by_key(|&i| buffers[i].lines.len());
-            largest.map(|i| buffers.swap_remove(i))
+            let size = |i: &usize| buffers[*i].as_slice().len();
+            let enough = (0..buffers.len()).filter(|i| size(i) >= n).min_by_key(size);
+            let chosen = enough.or_else(|| (0..buffers.len()).max_by_key(size));
+            chosen.map(|i| buffers.swap_remove(i))
         };
-        // A larger one is made anew: nothing of the old one is worth copying.
-        let mut buffer = largest.filter(|b| b.as_slice().len() >= n).unwrap_or_default();
+        let mut buffer = found.filter(|b| b.as_slice().len() >= n).unwrap_or_default();
         buffer.zeroed(n);
         buffer
     }
@@ -71,5 +73,27 @@ impl Buffers {
     /// Takes one back.
     pub(super) fn give(&self, buffer: Buffer) {
         self.lock().push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_that_is_enough_is_used_again() {
+        let buffers = Buffers::default();
+        let sizes = [64, 32, 1024].map(|n| buffers.take(n));
+        sizes.into_iter().for_each(|mut b| {
+            b.as_mut_slice().fill(1.0);
+            buffers.give(b);
+        });
+        let again = [64, 32, 1024].map(|n| buffers.take(n).as_slice().len());
+        assert_eq!(again, [64, 32, 1024]);
+        buffers.give(buffers.take(64));
+        // Too small: it makes room.
+        let large = buffers.take(80);
+        assert_eq!(large.as_slice(), [0.0; 80]);
+        assert!(buffers.lock().is_empty());
     }
 }
