@@ -2,8 +2,8 @@
 //!
 //! A batch at one time step is `[image, row, column, channel]` in `f32`, channels innermost; the
 //! kernels do not know of time, so several steps are more images. Spikes are [`Spikes`]: one bit a
-//! neuron. Weights are `[out, in, kernel_row, kernel_column]` outside and packed inside
-//! ([`Conv2d::pack`], once per update of the weights).
+//! neuron. Weights are `[out, in, kernel_row, kernel_column]` outside; inside they are read in
+//! [`Forms`], made when they are first needed.
 //!
 //! Every function runs on the calling thread, allocates only in its [`Workspace`], sums in an
 //! order that depends on the shapes alone and so gives the same bits on any number of threads.
