@@ -119,7 +119,7 @@ impl Activation {
         let ranges = shards::of_images(input.n_steps * input.n_samples);
         let parts = shards::split(&mut d, &ranges, input.shape.len());
         let jobs = ranges.into_iter().zip(parts).collect();
-        shards::map(jobs, |_, (images, d)| rest.finish(input, images, d));
+        shards::map(jobs, |(images, d)| rest.finish(input, images, d));
         if input.is_steady() {
             add_steps(&mut d, input.gradient_len());
         }
@@ -183,7 +183,7 @@ fn to_normalised(
     let mean = affine.map(|a| Tiles::new(&a.mean, input.shape));
     let jobs = images.shards(d, input.shape.len());
     let parts =
-        shards::map(jobs, |_, shard| back(simd, images, &tiles, mean.as_ref(), neurons, shard));
+        shards::map(jobs, |shard| back(simd, images, &tiles, mean.as_ref(), neurons, shard));
     let mut total = Sums::new(input.n_steps, input.shape.channels);
     parts.iter().for_each(|part| total.add(part));
     total
@@ -238,7 +238,7 @@ fn spikes_of(neuron: &Lif, threshold: f32, input: &Signal, tiles: &AffineTiles) 
     let mut spikes = Spikes::silent(input.shape, input.n_steps * input.n_samples);
     let words = Spikes::words_per_image(input.shape);
     let jobs = images.shards(spikes.words_mut(), words);
-    shards::map(jobs, |_, shard| fire(simd, images, tiles, neuron, threshold, shard));
+    shards::map(jobs, |shard| fire(simd, images, tiles, neuron, threshold, shard));
     spikes
 }
 
@@ -276,7 +276,7 @@ fn values_of(input: &Signal, tiles: &AffineTiles) -> Vec<f32> {
     let (images, simd) = (Images::new(input), Simd::best());
     let mut out = vec![0.0; input.n_steps * input.n_samples * input.shape.len()];
     let jobs = images.shards(&mut out, input.shape.len());
-    shards::map(jobs, |_, shard| normalise(simd, images, tiles, shard));
+    shards::map(jobs, |shard| normalise(simd, images, tiles, shard));
     out
 }
 

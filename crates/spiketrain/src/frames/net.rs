@@ -154,7 +154,7 @@ impl Net {
     }
 
     /// Must follow every change of the parameters: forgets the forms of the old ones.
-    pub fn forget_forms(&mut self) {
+    pub fn forget_forms(&self) {
         fn each(layers: &[Layer]) {
             for layer in layers {
                 match layer {

@@ -1,11 +1,11 @@
 //! Work in fixed shards: the same shards on any number of threads, and sums over them in one fixed
 //! order, so that results do not depend on scheduling.
 
-use super::kernel::Workspace;
+use super::kernel::{Workspace, lock};
 use super::signal::{Data, Signal};
 use rayon::prelude::*;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Shards that loops over images are cut into.
 const N_SHARDS: usize = 16;
@@ -99,11 +99,6 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// What a panicked shard left behind is scratch.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Workspaces {
     /// Memory for the kernels. What it holds is scratch: results do not depend on who had it.
     pub fn borrow(&self) -> Borrowed<'_> {
@@ -185,8 +180,8 @@ fn with_len(mut values: Vec<f32>, len: usize) -> Vec<f32> {
 }
 
 /// Runs `work` on every shard in parallel and gives the results in the order of shards.
-pub fn map<I: Send, R: Send>(items: Vec<I>, work: impl Fn(usize, I) -> R + Sync + Send) -> Vec<R> {
-    items.into_par_iter().enumerate().map(|(i, item)| work(i, item)).collect()
+pub fn map<I: Send, R: Send>(items: Vec<I>, work: impl Fn(I) -> R + Sync + Send) -> Vec<R> {
+    items.into_par_iter().map(work).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub fn moments(signal: &Signal) -> Moments {
     let n_steps = signal.n_images() / n;
     let ranges = shards::of_images(signal.n_images());
     let (values, simd) = (signal.values(), Simd::best());
-    let parts = shards::map(ranges, |_, images| {
+    let parts = shards::map(ranges, |images| {
         of_images(simd, &values[images.start * shape.len()..images.end * shape.len()], shape)
     });
     let per_image = (shape.height * shape.width) as f64;

@@ -49,17 +49,17 @@ impl Buffer {
 #[derive(Debug, Default)]
 pub struct Buffers(Mutex<Vec<Buffer>>);
 
-impl Buffers {
-    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
-        // What is in it is whole after every change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Locks memory that is kept to be used again: what a panic left behind is scratch.
+pub(in crate::frames) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
+impl Buffers {
     /// `n` zeros in the least of the buffers that is enough; where none is, in a new one in place of
     /// the largest.
     pub(super) fn take(&self, n: usize) -> Buffer {
         let found = {
-            let mut buffers = self.lock();
+            let mut buffers = lock(&self.0);
             let size = |i: &usize| buffers[*i].as_slice().len();
             let enough = (0..buffers.len()).filter(|i| size(i) >= n).min_by_key(size);
             let chosen = enough.or_else(|| (0..buffers.len()).max_by_key(size));
@@ -72,7 +72,7 @@ impl Buffers {
 
     /// Takes one back.
     pub(super) fn give(&self, buffer: Buffer) {
-        self.lock().push(buffer);
+        lock(&self.0).push(buffer);
     }
 }
 
@@ -94,6 +94,6 @@ mod tests {
         // Too small: it makes room.
         let large = buffers.take(80);
         assert_eq!(large.as_slice(), [0.0; 80]);
-        assert!(buffers.lock().is_empty());
+        assert!(lock(&buffers.0).is_empty());
     }
 }

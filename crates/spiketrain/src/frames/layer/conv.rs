@@ -90,7 +90,7 @@ impl Conv {
         let weights = self.weights(context.parameters);
         let bias = self.bias.map(|b| context.parameters.get(b));
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-        shards::map(jobs, |_, (range, out)| {
+        shards::map(jobs, |(range, out)| {
             let mut workspace = context.workspaces.borrow();
             let mut run = |range: Range<usize>, out: &mut [f32]| {
                 let images = input.images(range);
@@ -121,7 +121,7 @@ impl Conv {
             return self.gradients_by_outputs(input, d, context, gradients);
         }
         let ranges = shards::of_gradients(input.n_images(), self.kernel.n_weights());
-        let sums = shards::map(ranges, |_, range| {
+        let sums = shards::map(ranges, |range| {
             let mut sum = WeightSums::new(self, context);
             let d = &d[range.start * image..range.end * image];
             sum.add(self, input, range, d, &mut context.workspaces.borrow());
@@ -146,7 +146,7 @@ impl Conv {
         let ranges = shards::ranges(n_out, N_PARTS);
         let parts = shards::split(gradients.get_mut(self.weight), &ranges, n_in);
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-        shards::map(jobs, |_, (outs, gradient)| {
+        shards::map(jobs, |(outs, gradient)| {
             let kernel = Conv2d { out_channels: outs.len(), ..self.kernel };
             let rows = d.chunks_exact(n_out).flat_map(|row| &row[outs.clone()]);
             let d: Vec<f32> = rows.copied().collect();
@@ -180,7 +180,7 @@ impl Conv {
         // A weight gradient costs its own size on top of the images it is of.
         let at_once = (AT_ONCE.max(4 * self.kernel.n_weights()) / image).max(1);
         let weights = self.weights(context.parameters);
-        let sums = shards::map(jobs, |_, (range, (d, mut d_in))| {
+        let sums = shards::map(jobs, |(range, (d, mut d_in))| {
             let mut sum = WeightSums::new(self, context);
             let mut workspace = context.workspaces.borrow();
             for (first, d) in range.clone().step_by(at_once).zip(d.chunks_mut(at_once * image)) {
@@ -235,7 +235,7 @@ impl Conv {
         let parts = shards::split(&mut d_in, &ranges, input);
         let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
         let weights = self.weights(context.parameters);
-        shards::map(jobs, |_, (range, d_in)| {
+        shards::map(jobs, |(range, d_in)| {
             let d = &d[range.start * image..range.end * image];
             let mut workspace = context.workspaces.borrow();
             self.kernel.input_gradient(weights, d, d_in, &mut workspace);

@@ -11,7 +11,7 @@ pub fn average(pool: &Pool, input: &Signal, workspaces: &Workspaces) -> Signal {
     let ranges = shards::of_images(input.n_images());
     let parts = shards::split(&mut out, &ranges, shape.len());
     let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-    shards::map(jobs, |_, (range, out)| pool.average(input.images(range), out));
+    shards::map(jobs, |(range, out)| pool.average(input.images(range), out));
     input.with_dense(shape, out)
 }
 
@@ -30,7 +30,7 @@ pub fn max(pool: &Pool, input: &Signal, workspaces: &Workspaces) -> (Signal, Vec
     match input.all() {
         Input::Spikes(spikes) => {
             let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-            shards::map(jobs, |_, (range, winners)| {
+            shards::map(jobs, |(range, winners)| {
                 pool.spike_winners(spikes.images(range), winners);
             });
             let output = Signal { shape, data: Data::Spikes(pool.max_spikes(spikes)), ..*input };
@@ -41,7 +41,7 @@ pub fn max(pool: &Pool, input: &Signal, workspaces: &Workspaces) -> (Signal, Vec
             let outs = shards::split(&mut out, &ranges, shape.len());
             let jobs: Vec<_> = ranges.into_iter().zip(outs.into_iter().zip(parts)).collect();
             let n = input.shape.len();
-            shards::map(jobs, |_, (range, (out, winners))| {
+            shards::map(jobs, |(range, (out, winners))| {
                 pool.max(&values[range.start * n..range.end * n], out, winners);
             });
             (input.with_dense(shape, out), winners)
@@ -69,7 +69,7 @@ fn gradient(
     let ranges = shards::of_images(n_images);
     let parts = shards::split(&mut d_in, &ranges, input);
     let jobs: Vec<_> = ranges.into_iter().zip(parts).collect();
-    shards::map(jobs, |_, (range, d_in)| {
+    shards::map(jobs, |(range, d_in)| {
         of_part(range.clone(), &d[range.start * image..range.end * image], d_in);
     });
     d_in

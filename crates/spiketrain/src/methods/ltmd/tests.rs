@@ -206,7 +206,6 @@ fn the_classifier_has_the_gradient_of_what_it_computes() {
     head.forget_forms();
     let run = |net: &Net, x: &[f32]| {
         let context = net.context(phase, n_steps, &workspaces);
-        let head = head.clone();
         head.forget_forms();
         let trace = head.forward(x.to_vec(), |_| kept.clone(), &context);
         let (z1, z2) = trace.z.split_at(8);

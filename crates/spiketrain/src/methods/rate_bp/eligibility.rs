@@ -105,7 +105,7 @@ impl Neurons {
             (range.start, samples)
         };
         let jobs = shards::of_images(input.n_samples).into_iter().map(shard).collect();
-        shards::map(jobs, |_, (first, samples)| note(simd, images, &layer, first, samples));
+        shards::map(jobs, |(first, samples)| note(simd, images, &layer, first, samples));
         Signal { data: Data::Spikes(spikes), ..*input }
     }
 

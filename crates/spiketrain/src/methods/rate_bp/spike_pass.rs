@@ -356,7 +356,7 @@ fn add_steps(sum: &mut [f32], block: &Signal, is_first: bool, scale: f32) {
     let (len, values) = (block.shape.len(), block.values());
     let ranges = shards::of_images(block.n_samples);
     let jobs = ranges.iter().cloned().zip(shards::split(sum, &ranges, len)).collect();
-    shards::map(jobs, |_, (range, sum)| {
+    shards::map(jobs, |(range, sum)| {
         if is_first {
             sum.fill(0.0);
         }

@@ -53,7 +53,7 @@ pub(super) fn sleep(
     let mut weights = net.parameters.get(output.weight).to_vec();
     for _ in 0..params.n_steps {
         let forms = Forms::default();
-        let changes = shards::map(copies.iter_mut().collect(), |_, copies: &mut Copies| {
+        let changes = shards::map(copies.iter_mut().collect(), |copies: &mut Copies| {
             copies.step(&asleep, forms.of(&weights), &mut workspaces.borrow())
         });
         for change in changes {

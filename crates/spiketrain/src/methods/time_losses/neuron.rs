@@ -148,7 +148,7 @@ impl Neuron {
         let mut spikes = Spikes::silent(of.shape, of.n_steps * of.n_samples);
         let shards = of.shards(spikes.words_mut(), Spikes::words_per_image(of.shape));
         let row = along_row(threshold, of.shape);
-        shards::map(shards, |_, shard| fire(Simd::best(), of, self, &row, shard));
+        shards::map(shards, |shard| fire(Simd::best(), of, self, &row, shard));
         Signal { data: Data::Spikes(spikes), ..*current }
     }
 
@@ -160,7 +160,7 @@ impl Neuron {
         let row = along_row(threshold, of.shape);
         let shards = of.shards(&mut weight, of.shape.len());
         let both: Vec<_> = shards.into_iter().zip(of.shards(&mut time, of.shape.len())).collect();
-        shards::map(both, |_, (weight, time)| {
+        shards::map(both, |(weight, time)| {
             write_rises(Simd::best(), of, self, &row, weight, time);
         });
         [weight, time]
@@ -184,7 +184,7 @@ impl Neuron {
         let row = along_row(threshold, of.shape);
         let shards = of.shards(e, of.shape.len());
         let both: Vec<_> = shards.into_iter().zip(of.shards(to_weights, of.shape.len())).collect();
-        let totals = shards::map(both, |_, (e, to_weights)| {
+        let totals = shards::map(both, |(e, to_weights)| {
             back(Simd::best(), of, self, &row, spikes, e, to_weights)
         });
         totals.into_iter().sum()

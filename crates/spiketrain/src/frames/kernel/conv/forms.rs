@@ -1,9 +1,9 @@
 //! Weights in the layouts that the kernels read.
 
-use super::super::buffer::{Buffer, Buffers};
+use super::super::buffer::{Buffer, Buffers, lock};
 use super::super::simd::Simd;
 use super::Weights;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Weights in the layouts that the kernels read, each made when it is first needed. They are the
 /// forms of the weights they are first asked for: a change of the weights needs new ones.
@@ -65,25 +65,20 @@ impl Forms {
 pub(super) struct Form<T>(Mutex<Option<Arc<T>>>);
 
 impl<T> Form<T> {
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<T>>> {
-        // A panic while it was made left none.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The layout; made now if it is not there.
     pub(super) fn get(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        self.lock().get_or_insert_with(|| Arc::new(make())).clone()
+        lock(&self.0).get_or_insert_with(|| Arc::new(make())).clone()
     }
 
     /// Takes the layout away, unless somebody still reads it.
     fn forget(&self) -> Option<T> {
-        self.lock().take().and_then(Arc::into_inner)
+        lock(&self.0).take().and_then(Arc::into_inner)
     }
 
     /// The layout if it is there.
     #[cfg(test)]
     pub(super) fn made(&self) -> Option<Arc<T>> {
-        self.lock().clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -95,6 +90,6 @@ impl<T> Default for Form<T> {
 
 impl<T> Clone for Form<T> {
     fn clone(&self) -> Self {
-        Self(Mutex::new(self.lock().clone()))
+        Self(Mutex::new(lock(&self.0).clone()))
     }
 }
