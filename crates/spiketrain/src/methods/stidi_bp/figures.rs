@@ -7,13 +7,14 @@ use crate::metrics::histogram;
 
 /// Spike times of every layer, and the output spikes of each sample of the probe.
 pub(super) fn figures(learner: &StidiBp, probe: &Batch<'_>) -> Vec<Figure> {
-    let n_steps = f32::from(learner.params.n_steps);
-    let n_layers = learner.layers.len();
+    let network = learner.predicting();
+    let n_steps = f32::from(network.params.n_steps);
+    let n_layers = network.layers.len();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); n_layers + 1];
     let mut panels = Vec::new();
     let mut sample = Sample::default();
     for &row in probe.rows {
-        learner.forward(probe.inputs.as_times().sample(row), &Variation::default(), &mut sample);
+        network.forward(probe.inputs.as_times().sample(row), &Variation::default(), &mut sample);
         let maps = sample.traces.iter().map(|t| &t.input).chain([&sample.outputs]);
         for (all, map) in times.iter_mut().zip(maps) {
             let fired = map.iter().filter(|&&t| t < n_steps);

@@ -8,6 +8,10 @@ use crate::times::stepped::pool::{NO_ORIGIN, earliest};
 use crate::times::stepped::{
     Event, History, Psp, Rows, Sign, Slope, Spread, first_spikes, learn_rows, sort_events,
 };
+use rayon::prelude::*;
+
+/// Least lines of weights that are worth a thread of their own when means are taken.
+const LINES_PER_THREAD: usize = 4096;
 
 /// A layer's weights and settings.
 #[derive(Clone, Debug)]
@@ -47,6 +51,40 @@ pub(super) struct Trace {
 }
 
 impl Layer {
+    /// The weights as `[neuron, input]`, inputs counted channels, rows, columns.
+    pub(super) fn weights(&self) -> Vec<f32> {
+        let Layer { rows, size, .. } = self;
+        let row = |n| (0..rows.n_inputs()).map(move |i| rows.weight(n, size.row(i)));
+        (0..rows.n_neurons()).flat_map(row).collect()
+    }
+
+    /// Replaces what [`Layer::weights`] gave.
+    ///
+    /// # Panics
+    ///
+    /// If the weights do not fill the shape.
+    pub(super) fn set_weights(&mut self, weights: &[f32]) {
+        let Layer { rows, size, .. } = self;
+        let mut ordered = vec![0.0; weights.len()];
+        let n_inputs = rows.n_inputs();
+        for (from, to) in weights.chunks(n_inputs).zip(ordered.chunks_mut(n_inputs)) {
+            from.iter().enumerate().for_each(|(i, &w)| to[size.row(i)] = w);
+        }
+        rows.set_weights(&ordered);
+    }
+
+    /// Moves the weights and the factor by `share` of the way to those of `other`, a layer of the
+    /// same size.
+    pub(super) fn follow(&mut self, other: &Layer, share: f64) {
+        self.factor += share * (other.factor - self.factor);
+        let share = share as f32;
+        let lines = self.rows.real.par_iter_mut().zip(&other.rows.real);
+        lines.with_min_len(LINES_PER_THREAD).for_each(|(mean, line)| {
+            mean.0.iter_mut().zip(line.0).for_each(|(m, w)| *m += share * (w - *m));
+        });
+        self.rows.pack();
+    }
+
     /// The threshold that the sums of the forward pass are compared with.
     fn limit(&self) -> f32 {
         (self.threshold / self.factor) as f32

@@ -33,9 +33,10 @@ impl StidiBp {
         let mut samples = std::mem::take(&mut self.samples);
         samples.resize_with(samples.len().max(items.len()), Sample::default);
         let batch = &mut samples[..items.len()];
+        let network = self.training();
         let work = batch.par_iter_mut().zip(items).zip(variations);
         work.for_each(|((sample, &(events, label)), variation)| {
-            self.forward(events, variation, sample);
+            network.forward(events, variation, sample);
             self.output_errors(sample, label);
         });
         batch.iter().for_each(|sample| self.activity.count(sample, self.params.n_steps));

@@ -19,6 +19,8 @@
 //! 4. Displacement of the spikes below `d_i = Σ_j e_j w_ji [t_i < t_j]`, or
 //!    `Σ_j e_j κ_j w_ji ε′(t_j − t_i)`; 0 for silent i. `e_i = d_i/‖d‖`, and on with 3.
 //! 5. Binary weights: the forward pass uses the signs and `θ/f`; 3 and 4 the real weights.
+//! 6. With averaging, after each of the loop's batches, the n-th:
+//!    `w̄ ← w̄ + max(1 − β, 1/n) (w − w̄)`; w̄ predicts, w learns.
 //!
 //! | symbol | field | shape | unit | default |
 //! | --- | --- | --- | --- | --- |
@@ -27,12 +29,14 @@
 //! | θ | `threshold` | `[layer]` | potential | 100 |
 //! | γ | `margin` | | steps | 4 |
 //! | η | `learning_rate` | `[layer]` | potential | 0.8, 1.6 |
+//! | β | `averaging` | | | 0: w predicts |
 //! | w | state `layerL.weight` | `[neuron, input]` | potential | `init` |
 //!
 //! Departures are listed in [`CARD`].
 
 mod activity;
 mod figures;
+mod forward;
 mod layer;
 mod learn;
 mod network;
@@ -45,15 +49,14 @@ pub use params::{Displacement, ErrorScale, Init, Latency, Params, PerLayer, Targ
 
 use crate::error::{Error, Result};
 use crate::event::Figure;
-use crate::learner::{
-    Batch, Card, Ctx, EpochReport, Learner, Measure, Prediction, StepReport, Task,
-};
+use crate::learner::{Batch, Card, Ctx, EpochReport, Learner, Prediction, StepReport, Task};
 use crate::seed::Stream;
 use crate::simd::Line;
 use crate::spikes::{Events, Notation, Shape};
 use crate::state::State;
 use crate::times::stepped::{Rows, Sign};
 use activity::Activity;
+use forward::Network;
 use layer::{Layer, Trace};
 use network::{Map, Plan};
 use rayon::prelude::*;
@@ -84,6 +87,7 @@ pub const CARD: Card = Card {
          by weight or by linear response",
         "target = \"margin\" pulls the right neuron ahead of the best rival, where S4NN only asks \
          it to be as early as the earliest",
+        "weights can be averaged over updates, which the papers do not mention",
         "ties go to the larger potential at the spike, then to the lower index; if all output \
          neurons stay silent, to the largest potential over the run",
     ],
@@ -95,6 +99,9 @@ pub struct StidiBp {
     params: Params,
     shape: Shape,
     layers: Vec<Layer>,
+    /// The layers with the running means of their weights, if the recipe asks for them.
+    mean: Option<Vec<Layer>>,
+    n_updates: u64,
     n_seen: u64,
     n_learned: u64,
     activity: Activity,
@@ -171,10 +178,13 @@ impl StidiBp {
             let learning_rate = params.learning_rate.get(l);
             Layer { size, rows, threshold, factor, learning_rate, kept: 1.0 }
         };
+        let layers: Vec<Layer> = sizes.into_iter().enumerate().map(layer).collect();
         Ok(Self {
             params: params.clone(),
             shape: task.shape,
-            layers: sizes.into_iter().enumerate().map(layer).collect(),
+            mean: (params.averaging > 0.0).then(|| layers.clone()),
+            layers,
+            n_updates: 0,
             n_seen: 0,
             n_learned: 0,
             activity,
@@ -185,9 +195,7 @@ impl StidiBp {
 
     /// The weights of layer `l` as `[neuron, input]`, inputs counted channels, rows, columns.
     pub fn weights(&self, l: usize) -> Vec<f32> {
-        let Layer { rows, size, .. } = &self.layers[l];
-        let row = |n| (0..rows.n_inputs()).map(move |i| rows.weight(n, size.row(i)));
-        (0..rows.n_neurons()).flat_map(row).collect()
+        self.layers[l].weights()
     }
 
     /// Replaces what [`StidiBp::weights`] gave.
@@ -196,18 +204,32 @@ impl StidiBp {
     ///
     /// If the weights do not fill the shape.
     pub fn set_weights(&mut self, l: usize, weights: &[f32]) {
-        let Layer { rows, size, .. } = &mut self.layers[l];
-        let mut ordered = vec![0.0; weights.len()];
-        let n_inputs = rows.n_inputs();
-        for (from, to) in weights.chunks(n_inputs).zip(ordered.chunks_mut(n_inputs)) {
-            from.iter().enumerate().for_each(|(i, &w)| to[size.row(i)] = w);
-        }
-        rows.set_weights(&ordered);
+        self.layers[l].set_weights(weights);
     }
 
     /// The factors of binary weights, one a layer.
     pub fn factors(&self) -> Vec<f64> {
         self.layers.iter().map(|l| l.factor).collect()
+    }
+
+    /// The network in training.
+    fn training(&self) -> Network<'_> {
+        Network { params: &self.params, shape: self.shape, layers: &self.layers }
+    }
+
+    /// The network that predicts: with averaging that of the mean weights.
+    fn predicting(&self) -> Network<'_> {
+        let layers = self.mean.as_ref().unwrap_or(&self.layers);
+        Network { layers, ..self.training() }
+    }
+
+    /// Equation 6.
+    fn average(&mut self) {
+        self.n_updates += 1;
+        if let Some(mean) = &mut self.mean {
+            let share = (1.0 / self.n_updates as f64).max(1.0 - self.params.averaging);
+            mean.iter_mut().zip(&self.layers).for_each(|(m, layer)| m.follow(layer, share));
+        }
     }
 
     /// Learns from samples with the same weights (one mini-batch) and says what happened.
@@ -219,6 +241,7 @@ impl StidiBp {
         let variations = vec![Variation::default(); samples.len()];
         self.mini_batch(samples, &variations, rate)?;
         self.decay();
+        self.average();
         Ok(self.samples[..samples.len()].iter().map(|s| self.record(s)).collect())
     }
 
@@ -238,103 +261,6 @@ impl StidiBp {
             times: all().map(dense).collect(),
             desired: sample.desired.clone(),
             errors: all().map(errors).collect(),
-        }
-    }
-
-    /// Forward pass of one sample, decision included (equation 1).
-    fn forward(&self, events: Events<'_>, variation: &Variation, sample: &mut Sample) {
-        let p = &self.params;
-        sample.traces.resize_with(self.layers.len(), Trace::default);
-        self.code(events, variation, &mut sample.traces[0].input);
-        let mut stream = variation.dropout.clone();
-        for (l, layer) in self.layers.iter().enumerate() {
-            let (below, above) = sample.traces.split_at_mut(l + 1);
-            let output = match above.first_mut() {
-                Some(next) => &mut next.input,
-                None => &mut sample.outputs,
-            };
-            below[l].errors.clear();
-            let dropout = stream.as_mut().map(|s| (p.dropout.get(l), s));
-            layer.forward(p, dropout, &mut below[l], output);
-        }
-        sample.decision = self.decide(sample);
-    }
-
-    /// Steps `⌊t (T − 1)⌋` of the input spikes, in the order of the first map. Times are single
-    /// precision multiples of 1/255 or coarser; half of such a step is far above their rounding.
-    fn code(&self, events: Events<'_>, variation: &Variation, input: &mut Vec<f32>) {
-        let Shape { channels, height, width } = self.shape;
-        let map = Map { height, width, channels };
-        input.clear();
-        input.resize(map.len(), f32::from(self.params.n_steps));
-        let last = f32::from(self.params.n_steps - 1);
-        for (i, t) in events.iter().filter(|&(_, t)| t < 1.0) {
-            let (channel, row, column) = (i / (height * width), i / width % height, i % width);
-            let column = if variation.mirror { width - 1 - column } else { column };
-            let (y, x) = (row as isize + variation.down, column as isize + variation.right);
-            if (0..height as isize).contains(&y) && (0..width as isize).contains(&x) {
-                let place = (y as usize * width + x as usize) * channels + channel;
-                input[place] = (t * last + 1.0 / 512.0).floor();
-            }
-        }
-    }
-
-    /// The first output spike; ties go to the larger potential, silence to the largest ever.
-    fn decide(&self, sample: &Sample) -> usize {
-        let (outputs, n_steps) = (&sample.outputs, self.params.n_steps);
-        let earliest = outputs.iter().copied().fold(f32::from(n_steps), f32::min);
-        let tied: Vec<usize> = (0..outputs.len()).filter(|&k| outputs[k] == earliest).collect();
-        if tied.len() == 1 {
-            return tied[0];
-        }
-        let (layer, trace) = (&self.layers[self.layers.len() - 1], &sample.traces);
-        let trace = &trace[trace.len() - 1];
-        let at = |k: usize, t: u16| layer.potential(&self.params, trace, k, t);
-        let potential = |&k: &usize| match earliest < f32::from(n_steps) {
-            true => at(k, earliest as u16),
-            false => (1..n_steps).map(|t| at(k, t)).fold(f64::NEG_INFINITY, f64::max),
-        };
-        let values: Vec<f64> = tied.iter().map(potential).collect();
-        let best = (0..tied.len()).reduce(|a, b| if values[b] > values[a] { b } else { a });
-        tied[best.expect("there are classes")]
-    }
-
-    fn prediction(
-        &self,
-        events: Events<'_>,
-        label: Option<u16>,
-        sample: &mut Sample,
-    ) -> Prediction {
-        self.forward(events, &Variation::default(), sample);
-        let n_steps = f32::from(self.params.n_steps);
-        let generous = label.map(|label| {
-            let (label, first) = (usize::from(label), sample.outputs[sample.decision]);
-            let is_among = first < n_steps && sample.outputs.get(label) == Some(&first);
-            let sum = f64::from(u8::from(is_among || label == sample.decision));
-            Measure { name: "tie_generous_accuracy", sum, count: 1 }
-        });
-        let decision = sample.outputs[sample.decision];
-        let before =
-            |times: &[f32]| times.iter().filter(|&&t| t <= decision && t < n_steps).count();
-        // Minus the spike time; of several with the same time the decision is above the others.
-        let mut scores: Vec<f32> = sample.outputs.iter().map(|t| -t / n_steps).collect();
-        for (k, score) in scores.iter_mut().enumerate() {
-            if k != sample.decision {
-                *score = score.next_down();
-            }
-        }
-        let inputs = sample.traces.iter().map(|t| before(&t.input)).sum::<usize>();
-        let synops = |(layer, trace): (&Layer, &Trace)| {
-            layer.events_until(trace, decision) * layer.size.neurons.channels
-        };
-        Prediction {
-            class: Some(sample.decision as u16),
-            scores,
-            n_spikes: (inputs + before(&sample.outputs)) as u64,
-            n_synops: self.layers.iter().zip(&sample.traces).map(synops).sum::<usize>() as u64,
-            decision_time: Some(decision / n_steps),
-            measures: generous.into_iter().collect(),
-            ..Prediction::default()
         }
     }
 }
@@ -395,14 +321,16 @@ impl Learner for StidiBp {
             }
         }
         self.decay();
+        self.average();
         report.n_correct = Some(n_correct);
         Ok(report)
     }
 
     fn predict(&self, batch: &Batch<'_>) -> Result<Vec<Prediction>> {
         let times = batch.inputs.as_times();
+        let network = self.predicting();
         let predict = |sample: &mut Sample, &row: &usize| {
-            self.prediction(times.sample(row), batch.labels.get(row).copied(), sample)
+            network.prediction(times.sample(row), batch.labels.get(row).copied(), sample)
         };
         Ok(batch.rows.par_iter().map_init(Sample::default, predict).collect())
     }
@@ -411,9 +339,15 @@ impl Learner for StidiBp {
         let mut state = State::new();
         for (l, layer) in self.layers.iter().enumerate() {
             let shape = [layer.rows.n_neurons(), layer.rows.n_inputs()];
-            state.put(&format!("layer{l}.weight"), &shape, self.weights(l));
+            state.put(&format!("layer{l}.weight"), &shape, layer.weights());
             state.put(&format!("layer{l}.factor"), &[], vec![layer.factor]);
         }
+        for (l, mean) in self.mean.iter().flatten().enumerate() {
+            let shape = [mean.rows.n_neurons(), mean.rows.n_inputs()];
+            state.put(&format!("mean{l}.weight"), &shape, mean.weights());
+            state.put(&format!("mean{l}.factor"), &[], vec![mean.factor]);
+        }
+        state.put("n_updates", &[], vec![self.n_updates]);
         state.put("epoch.samples", &[], vec![self.n_seen]);
         state.put("epoch.learned", &[], vec![self.n_learned]);
         self.activity.save(&mut state);
@@ -421,12 +355,15 @@ impl Learner for StidiBp {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        for l in 0..self.layers.len() {
-            let shape = [self.layers[l].rows.n_neurons(), self.layers[l].rows.n_inputs()];
-            let weights = state.get::<f32>(&format!("layer{l}.weight"), &shape)?.to_vec();
-            self.set_weights(l, &weights);
-            self.layers[l].factor = state.scalar(&format!("layer{l}.factor"))?;
+        let means = self.mean.iter_mut().map(|m| ("mean", m));
+        for (name, layers) in [("layer", &mut self.layers)].into_iter().chain(means) {
+            for (l, layer) in layers.iter_mut().enumerate() {
+                let shape = [layer.rows.n_neurons(), layer.rows.n_inputs()];
+                layer.set_weights(state.get(&format!("{name}{l}.weight"), &shape)?);
+                layer.factor = state.scalar(&format!("{name}{l}.factor"))?;
+            }
         }
+        self.n_updates = state.scalar("n_updates")?;
         self.n_seen = state.scalar("epoch.samples")?;
         self.n_learned = state.scalar("epoch.learned")?;
         self.activity.restore(state)

@@ -127,6 +127,9 @@ pub struct Params {
     pub l2: f64,
     /// Samples whose updates are computed with the same weights and then added.
     pub mini_batch: usize,
+    /// Forgetting β of the running mean of the weights, taken after each of the loop's batches;
+    /// with 0 there is none, otherwise the mean predicts.
+    pub averaging: f64,
     /// Steps γ between the right output neuron and the others.
     pub margin: u16,
     /// Desired times of the output neurons.
@@ -168,6 +171,7 @@ impl Default for Params {
             learning_rate: PerLayer::Each(vec![0.8, 1.6]),
             l2: 1e-6,
             mini_batch: 1,
+            averaging: 0.0,
             margin: 4,
             target: Target::Margin,
             latency: Latency::Const,
@@ -221,6 +225,7 @@ impl Params {
         c.not_negative("factor_learning_rate", self.factor_learning_rate);
         c.within("l2", self.l2, 0.0, 1.0);
         c.count("mini_batch", self.mini_batch, 1, 4096);
+        c.within("averaging", self.averaging, 0.0, 1.0);
         let margin = usize::from(self.margin);
         c.count("margin", margin, 1, usize::from(self.n_steps.saturating_sub(1)));
         c.positive("slope_min", self.slope_min);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::seed::Seed;
-use crate::spikes::Times;
+use crate::spikes::{Inputs, Times};
 
 fn task(shape: Shape) -> Task {
     Task { shape, notation: Notation::Times, n_classes: 4, n_train: 0, seed: Seed(5) }
@@ -16,6 +16,10 @@ fn samples(n_inputs: usize, n: u64) -> Times {
         times.push_dense(&dense, 1.0);
     }
     times
+}
+
+fn ctx(step: u64) -> Ctx {
+    Ctx { seed: Seed(0), epoch: 0, step, n_presented: 20 * step, rate: 1.0 }
 }
 
 fn small() -> Params {
@@ -41,8 +45,8 @@ fn scaling_weights_and_threshold_changes_no_time_and_binary_sees_signs_only() {
         }
         let (mut a, mut b) = (Sample::default(), Sample::default());
         for s in 0..10 {
-            one.forward(times.sample(s), &Variation::default(), &mut a);
-            other.forward(times.sample(s), &Variation::default(), &mut b);
+            one.training().forward(times.sample(s), &Variation::default(), &mut a);
+            other.training().forward(times.sample(s), &Variation::default(), &mut b);
             assert_eq!((&a.outputs, a.decision), (&b.outputs, b.decision));
             assert!(a.outputs.iter().all(|&t| (1.0..=64.0).contains(&t)));
         }
@@ -63,7 +67,7 @@ fn a_later_input_gives_later_spikes() {
             let dense: Vec<f32> = early.iter().map(|t| (t + delay) / 255.0).collect();
             times.push_dense(&dense, 1.0);
             let mut sample = Sample::default();
-            learner.forward(times.sample(0), &Variation::default(), &mut sample);
+            learner.training().forward(times.sample(0), &Variation::default(), &mut sample);
             let hidden = sample.traces[0].times[..12].iter();
             hidden.chain(&sample.outputs).copied().collect::<Vec<f32>>()
         };
@@ -103,7 +107,7 @@ fn exclusive_or_is_learned() {
         }
         let mut sample = Sample::default();
         (0..4).all(|s| {
-            learner.forward(times.sample(s), &Variation::default(), &mut sample);
+            learner.training().forward(times.sample(s), &Variation::default(), &mut sample);
             sample.decision == usize::from(s == 1 || s == 2)
         })
     };
@@ -118,14 +122,14 @@ fn a_class_among_the_earliest_counts_generously() {
     let times = samples(30, 20);
     let mut sample = Sample::default();
     for (s, label) in (0..20).flat_map(|s| (0..4).map(move |label| (s, label))) {
-        let prediction = learner.prediction(times.sample(s), Some(label), &mut sample);
+        let prediction = learner.predicting().prediction(times.sample(s), Some(label), &mut sample);
         let label = usize::from(label);
         let earliest = sample.outputs.iter().copied().fold(64.0, f32::min);
         let expected =
             label == sample.decision || (earliest < 64.0 && sample.outputs[label] == earliest);
         assert_eq!(prediction.measures[0].sum == 1.0, expected);
     }
-    assert!(learner.prediction(times.sample(0), None, &mut sample).measures.is_empty());
+    assert!(learner.predicting().prediction(times.sample(0), None, &mut sample).measures.is_empty());
 }
 
 #[test]
@@ -199,8 +203,8 @@ fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
     let stream = Some(Seed(7).stream("dropout", 0));
     let variation = Variation { dropout: stream, ..Variation::default() };
     let (mut varied, mut whole) = (Sample::default(), Sample::default());
-    one.forward(times.sample(0), &variation, &mut varied);
-    one.forward(times.sample(0), &Variation::default(), &mut whole);
+    one.training().forward(times.sample(0), &variation, &mut varied);
+    one.training().forward(times.sample(0), &Variation::default(), &mut whole);
 
     let (left, all) = (&varied.traces[0].input, &whole.traces[0].input);
     assert!(left.iter().zip(all).all(|(l, a)| l == a || *l == 64.0));
@@ -226,7 +230,7 @@ fn epoch_reports_share_and_time_of_spikes() {
     }
     let mut copy = StidiBp::new(&small(), &task(Shape::flat(30))).unwrap();
     copy.restore(&learner.state()).unwrap();
-    let ctx = Ctx { seed: Seed(0), epoch: 0, step: 0, n_presented: 0, rate: 1.0 };
+    let ctx = ctx(0);
     let report = learner.end_epoch(&ctx).unwrap().metrics;
     assert_eq!(report, copy.end_epoch(&ctx).unwrap().metrics);
     assert!(!fired.is_empty());
@@ -285,4 +289,38 @@ fn params_are_checked() {
     assert_eq!(all_left_out.check().found[0].field, "dropout");
     let images = Task { notation: Notation::Images, ..task(Shape::flat(30)) };
     assert!(StidiBp::new(&small(), &images).is_err());
+}
+
+#[test]
+fn the_mean_of_the_weights_predicts_and_survives_the_state() {
+    for weights in [Weights::Real, Weights::Binary] {
+        let inputs = Inputs::Times(samples(30, 20));
+        let (labels, rows): (Vec<u16>, Vec<usize>) = (0..20).map(|i| (i % 4, i as usize)).unzip();
+        let batch = Batch { inputs: &inputs, rows: &rows, labels: &labels };
+        let make = |params: &Params| StidiBp::new(params, &task(Shape::flat(30))).unwrap();
+        let params = Params { weights, factor: Some(PerLayer::All(0.3)), ..small() };
+        let mut plain = make(&params);
+        let params = Params { averaging: 0.75, ..params };
+        let mut averaged = make(&params);
+        let mut mean = averaged.weights(0);
+        for step in 0..6 {
+            plain.step(&batch, &ctx(step)).unwrap();
+            averaged.step(&batch, &ctx(step)).unwrap();
+            let share = f64::max(0.25, 1.0 / (step + 1) as f64) as f32;
+            mean.iter_mut().zip(plain.weights(0)).for_each(|(m, w)| *m += share * (w - *m));
+        }
+        assert_eq!(plain.weights(0), averaged.weights(0), "learning stays the same");
+        assert!(averaged.predicting().layers[0].weights() == mean);
+
+        let mut twin = make(&params);
+        twin.restore(&averaged.state()).unwrap();
+        assert_eq!(twin.state(), averaged.state());
+        let answers = |learner: &StidiBp| format!("{:?}", learner.predict(&batch).unwrap());
+        assert_eq!(answers(&twin), answers(&averaged));
+        assert_ne!(answers(&plain), answers(&averaged));
+        for l in 0..2 {
+            plain.set_weights(l, &averaged.predicting().layers[l].weights());
+        }
+        assert_eq!(answers(&plain), answers(&averaged));
+    }
 }
