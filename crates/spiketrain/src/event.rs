@@ -91,7 +91,7 @@ pub enum Event {
         /// True if the result came from the cache.
         cached: bool,
     },
-    /// Something to know before training begins. Since version 1.1.
+    /// Something to know: before training begins, or about the test. Since version 1.1.
     Note {
         /// One sentence or two.
         text: String,

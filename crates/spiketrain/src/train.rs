@@ -215,6 +215,19 @@ fn stage<T>(
     Ok(value)
 }
 
+/// What to say of classes that are never the answer, if there are any.
+fn never_answered(test: &Evaluation, classes: &[String]) -> Option<String> {
+    let names: Vec<&str> = test.never_answered().into_iter().map(|k| classes[k].as_str()).collect();
+    let (list, n) = (names.join(", "), classes.len());
+    (!names.is_empty()).then(|| {
+        format!(
+            "never the answer, of {n} classes: {list}. Output neurons that fell silent and get no \
+             gradient are the usual cause; another seed, a lower threshold, a wider slope or a \
+             smaller learning rate is the usual remedy"
+        )
+    })
+}
+
 impl<'a> Run<'a> {
     /// Loads data, fits or restores the encoder, encodes, builds the learner.
     fn start(
@@ -303,9 +316,13 @@ impl<'a> Run<'a> {
         }
         let predictions = predict_all(self.learner.as_ref(), &self.test.0, None, &self.test.1)?;
         let test = metrics::evaluate(&predictions, &self.test.1, self.classes.len());
+        let silence = never_answered(&test, &self.classes);
         let (metrics, confusion) = (test.metrics.clone(), test.confusion);
         let event = Event::Test { metrics, confusion, histograms: test.histograms };
         tell(&mut self.log, observer, &event)?;
+        if let Some(text) = silence {
+            tell(&mut self.log, observer, &Event::Note { text })?;
+        }
         let n = self.test.0.len();
         let probe: Vec<usize> = (0..n.min(4)).collect();
         let batch = Batch { inputs: &self.test.0, rows: &probe, labels: &self.test.1 };
@@ -495,5 +512,22 @@ fn run_start(
         classes: data.classes.clone(),
         unix_time: now.map_or(0, |d| d.as_secs()),
         meanings: card.metrics.iter().map(|&(n, m)| (n.to_owned(), m.to_owned())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_are_never_the_answer_are_named() {
+        let classes = ["cat", "dog", "owl"].map(String::from);
+        let says = |confusion: [[u64; 3]; 3]| {
+            let confusion = confusion.map(Vec::from).to_vec();
+            never_answered(&Evaluation { confusion, ..Evaluation::default() }, &classes)
+        };
+        let text = says([[4, 0, 0], [4, 0, 0], [4, 0, 0]]).unwrap();
+        assert!(text.starts_with("never the answer, of 3 classes: dog, owl."), "{text}");
+        assert_eq!(says([[4, 0, 0], [0, 1, 0], [3, 0, 1]]), None);
     }
 }

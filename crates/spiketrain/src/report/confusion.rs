@@ -49,7 +49,10 @@ pub(super) fn value(run: &Run<'_>) -> Option<Value> {
         })
         .collect();
     let picture = if is_table { None } else { picture(&classes) };
+    let is_never = |c: &&Class<'_>| c.n > 0 && c.precision.is_nan();
+    let never: Vec<&str> = classes.iter().filter(is_never).map(|c| c.name).collect();
     Some(context! {
+        never => never.join(", "),
         rows => rows,
         is_table => is_table,
         picture => picture,

@@ -215,6 +215,18 @@ fn markup_in_names_stays_text() {
 }
 
 #[test]
+fn classes_that_are_never_the_answer_are_named() {
+    let page = |confusion: Vec<Vec<u64>>| {
+        let metrics = BTreeMap::from([("accuracy".to_owned(), 0.5)]);
+        let histograms = Vec::new();
+        render(&[run_start(&["left", "right"]), Event::Test { metrics, confusion, histograms }])
+    };
+    assert!(page(vec![vec![3, 0], vec![3, 0]]).contains("Never the answer: right."));
+    assert!(!page(vec![vec![3, 0], vec![2, 1]]).contains("Never the answer"));
+    assert!(!page(vec![vec![6, 0], vec![0, 0]]).contains("Never the answer"), "no samples");
+}
+
+#[test]
 fn a_run_that_only_began_has_a_page() {
     let html = render(&[run_start(&[])]);
     let page = Page::parse(&html);
