@@ -126,7 +126,7 @@ fn check_step(golden: &Golden, out: &mut Comparison) {
             Some("linear") => Displacement::Linear,
             _ => Displacement::Weight,
         },
-        l2: 0.0,
+        l2: PerLayer::All(0.0),
         ..Params::default()
     };
     let times = inputs(golden, shape, params.n_steps);
@@ -172,7 +172,7 @@ fn check_sequence(golden: &Golden, out: &mut Comparison) {
         factor: binary.then(|| PerLayer::Each(list(&config, "factor_init"))),
         factor_learning_rate: if binary { list(&config, "lr_factor")[0] } else { 0.0 },
         learning_rate: PerLayer::Each(list(&config, "lr")),
-        l2: if binary { 0.0 } else { list(&config, "l2")[0] },
+        l2: PerLayer::All(if binary { 0.0 } else { list(&config, "l2")[0] }),
         margin: number(&config, "gamma"),
         target: if binary { Target::Bs4nn } else { Target::S4nn },
         displacement_uses_updated_weights: true,

@@ -110,7 +110,7 @@ impl StidiBp {
                 }
             }
         }
-        let decay = layer.learning_rate * rate * p.l2 * live().count() as f64;
+        let decay = layer.learning_rate * rate * p.l2.get(l) * live().count() as f64;
         let layer = &mut self.layers[l];
         layer.rows.real = real;
         layer.kept *= (1.0 - decay).max(0.0);

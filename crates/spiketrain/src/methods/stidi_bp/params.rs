@@ -124,7 +124,7 @@ pub struct Params {
     pub learning_rate: PerLayer<f64>,
     /// Decay λ: weights are multiplied by 1 − ηλ for every sample learned from, at the end of the
     /// loop's batch.
-    pub l2: f64,
+    pub l2: PerLayer<f64>,
     /// Samples whose updates are computed with the same weights and then added.
     pub mini_batch: usize,
     /// Forgetting β of the running mean of the weights, taken after each of the loop's batches;
@@ -169,7 +169,7 @@ impl Default for Params {
             factor: None,
             factor_learning_rate: 0.0,
             learning_rate: PerLayer::Each(vec![0.8, 1.6]),
-            l2: 1e-6,
+            l2: PerLayer::All(1e-6),
             mini_batch: 1,
             averaging: 0.0,
             margin: 4,
@@ -223,7 +223,6 @@ impl Params {
             c.that(ok && a.is_finite() && b.is_finite(), "init", format!("[{a}, {b}]"), allowed);
         }
         c.not_negative("factor_learning_rate", self.factor_learning_rate);
-        c.within("l2", self.l2, 0.0, 1.0);
         c.count("mini_batch", self.mini_batch, 1, 4096);
         c.within("averaging", self.averaging, 0.0, 1.0);
         let margin = usize::from(self.margin);
@@ -231,9 +230,9 @@ impl Params {
         c.positive("slope_min", self.slope_min);
         c.count("max_shift", usize::from(self.max_shift), 0, 64);
         c.within("mirror", self.mirror, 0.0, 1.0);
-        count_layers(&mut c, "dropout", &self.dropout, n_layers);
-        for &rate in self.dropout.values() {
-            c.within("dropout", rate, 0.0, 0.99);
+        for (field, values, most) in [("l2", &self.l2, 1.0), ("dropout", &self.dropout, 0.99)] {
+            count_layers(&mut c, field, values, n_layers);
+            values.values().iter().for_each(|&x| c.within(field, x, 0.0, most));
         }
         c.within("rescue", self.rescue, 0.0, 0.5);
         c

@@ -93,7 +93,7 @@ fn exclusive_or_is_learned() {
         threshold: PerLayer::All(1.0),
         init: PerLayer::All(Init::Scaled([4.0, 4.0])),
         learning_rate: PerLayer::All(0.1),
-        l2: 0.0,
+        l2: PerLayer::All(0.0),
         margin: 8,
         error_scale: ErrorScale::Output,
         ..Params::default()
@@ -135,7 +135,7 @@ fn a_class_among_the_earliest_counts_generously() {
 #[test]
 fn a_margin_that_holds_changes_nothing() {
     let times = samples(30, 200);
-    let mut learner = StidiBp::new(&Params { l2: 0.0, ..small() }, &task(Shape::flat(30))).unwrap();
+    let mut learner = StidiBp::new(&Params { l2: PerLayer::All(0.0), ..small() }, &task(Shape::flat(30))).unwrap();
     let mut n_still = 0;
     for round in 0..400 {
         let s = round % 20;
@@ -156,7 +156,7 @@ fn a_margin_that_holds_changes_nothing() {
 #[test]
 fn a_layer_of_mini_batches_adds_what_its_samples_add() {
     let times = samples(64, 3);
-    let params = Params { hidden: "3C3-P2-10".into(), l2: 0.0, mini_batch: 3, ..small() };
+    let params = Params { hidden: "3C3-P2-10".into(), l2: PerLayer::All(0.0), mini_batch: 3, ..small() };
     let start = StidiBp::new(&params, &task(Shape::new(1, 8, 8))).unwrap();
     let change = |rows: &[usize]| -> Vec<f32> {
         let mut learner = start.clone();
@@ -175,7 +175,7 @@ fn a_layer_of_mini_batches_adds_what_its_samples_add() {
 #[test]
 fn weights_decay_with_the_samples_learned_from() {
     let times = samples(30, 6);
-    let params = Params { l2: 0.01, ..small() };
+    let params = Params { l2: PerLayer::All(0.01), ..small() };
     let mut learner = StidiBp::new(&params, &task(Shape::flat(30))).unwrap();
     let (eta, rate, mut kept) = (learner.layers[1].learning_rate, 0.5, 1.0);
     for part in [0..2, 2..5, 5..6] {
