@@ -129,13 +129,17 @@ fn a_class_among_the_earliest_counts_generously() {
             label == sample.decision || (earliest < 64.0 && sample.outputs[label] == earliest);
         assert_eq!(prediction.measures[0].sum == 1.0, expected);
     }
-    assert!(learner.predicting().prediction(times.sample(0), None, &mut sample).measures.is_empty());
+    assert!(
+        learner.predicting().prediction(times.sample(0), None, &mut sample).measures.is_empty()
+    );
 }
 
 #[test]
 fn a_margin_that_holds_changes_nothing() {
     let times = samples(30, 200);
-    let mut learner = StidiBp::new(&Params { l2: PerLayer::All(0.0), ..small() }, &task(Shape::flat(30))).unwrap();
+    let mut learner =
+        StidiBp::new(&Params { l2: PerLayer::All(0.0), ..small() }, &task(Shape::flat(30)))
+            .unwrap();
     let mut n_still = 0;
     for round in 0..400 {
         let s = round % 20;
@@ -156,7 +160,8 @@ fn a_margin_that_holds_changes_nothing() {
 #[test]
 fn a_layer_of_mini_batches_adds_what_its_samples_add() {
     let times = samples(64, 3);
-    let params = Params { hidden: "3C3-P2-10".into(), l2: PerLayer::All(0.0), mini_batch: 3, ..small() };
+    let params =
+        Params { hidden: "3C3-P2-10".into(), l2: PerLayer::All(0.0), mini_batch: 3, ..small() };
     let start = StidiBp::new(&params, &task(Shape::new(1, 8, 8))).unwrap();
     let change = |rows: &[usize]| -> Vec<f32> {
         let mut learner = start.clone();
