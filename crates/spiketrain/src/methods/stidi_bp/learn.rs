@@ -149,7 +149,8 @@ impl StidiBp {
                 layer.set_gains(p, trace);
                 layer.displace(p, trace);
             }
-            let d = &trace.displacement;
+            let d = &mut trace.displacement;
+            centre(d, p.centring);
             let norm = d.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             sample.is_live = norm > 0.0;
             if sample.is_live {
@@ -157,5 +158,37 @@ impl StidiBp {
                 below.errors.extend(d.iter().map(|&x| (f64::from(x) * factor) as f32));
             }
         });
+    }
+}
+
+/// Takes the share `centring` of their mean off all displacements but those that are 0.
+fn centre(d: &mut [f32], centring: f64) {
+    if centring == 0.0 {
+        return;
+    }
+    let displaced = || d.iter().filter(|&&x| x != 0.0);
+    let sum: f64 = displaced().map(|&x| f64::from(x)).sum();
+    let off = (centring * sum / displaced().count().max(1) as f64) as f32;
+    d.iter_mut().filter(|x| **x != 0.0).for_each(|x| *x -= off);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centring_takes_the_mean_off_what_moves() {
+        let whole = [3.0, 0.0, -1.0, 4.0, 0.0];
+        let centred = |centring| {
+            let mut d = whole;
+            centre(&mut d, centring);
+            d
+        };
+        assert_eq!(centred(1.0), [1.0, 0.0, -3.0, 2.0, 0.0]);
+        assert_eq!(centred(0.5), [2.0, 0.0, -2.0, 3.0, 0.0]);
+        assert_eq!(centred(0.0), whole);
+        let mut still = [0.0; 3];
+        centre(&mut still, 1.0);
+        assert_eq!(still, [0.0; 3]);
     }
 }

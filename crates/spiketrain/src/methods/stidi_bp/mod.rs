@@ -17,7 +17,8 @@
 //! 2. Output errors `e_k = (t_k − T_k)/T` against the desired times of [`targets`], scaled to norm 1.
 //! 3. `Δw_ji = η e_j κ_j ε(t_j − t_i)` for `t_i < t_j`; `κ_j = 1` or `1/max(slope_j, s_min)`.
 //! 4. Displacement of the spikes below `d_i = Σ_j e_j w_ji [t_i < t_j]`, or
-//!    `Σ_j e_j κ_j w_ji ε′(t_j − t_i)`; 0 for silent i. `e_i = d_i/‖d‖`, and on with 3.
+//!    `Σ_j e_j κ_j w_ji ε′(t_j − t_i)`; 0 for silent i. With centring `d_i ← d_i − ζ mean d` over
+//!    the spikes with `d_i ≠ 0`. `e_i = d_i/‖d‖`, and on with 3.
 //! 5. Binary weights: the forward pass uses the signs and `θ/f`; 3 and 4 the real weights.
 //! 6. With averaging, after each of the loop's batches, the n-th:
 //!    `w̄ ← w̄ + max(1 − β, 1/n) (w − w̄)`; w̄ predicts, w learns.
@@ -29,6 +30,7 @@
 //! | θ | `threshold` | `[layer]` | potential | 100 |
 //! | γ | `margin` | | steps | 4 |
 //! | η | `learning_rate` | `[layer]` | potential | 0.8, 1.6 |
+//! | ζ | `centring` | | | 0 |
 //! | β | `averaging` | | | 0: w predicts |
 //! | w | state `layerL.weight` | `[neuron, input]` | potential | `init` |
 //!
@@ -87,7 +89,8 @@ pub const CARD: Card = Card {
          by weight or by linear response",
         "target = \"margin\" pulls the right neuron ahead of the best rival, where S4NN only asks \
          it to be as early as the earliest",
-        "weights can be averaged over updates, which the papers do not mention",
+        "weights can be averaged over updates, and errors of a layer centred, which the papers do \
+         not mention",
         "ties go to the larger potential at the spike, then to the lower index; if all output \
          neurons stay silent, to the largest potential over the run",
     ],

@@ -142,6 +142,9 @@ pub struct Params {
     pub displacement: Displacement,
     /// True if errors travel down through the weights after their update, as in S4NN.
     pub displacement_uses_updated_weights: bool,
+    /// Share ζ of their mean that is taken off the displacements of a layer's spikes, 0 to 1: with
+    /// 0 errors can pull a whole layer earlier or later, with 1 its spikes move against each other.
+    pub centring: f64,
     /// Scale of the errors.
     pub error_scale: ErrorScale,
     /// Training images are shifted by up to so many pixels in each direction.
@@ -178,6 +181,7 @@ impl Default for Params {
             slope_min: 1.0,
             displacement: Displacement::Weight,
             displacement_uses_updated_weights: false,
+            centring: 0.0,
             error_scale: ErrorScale::Unit,
             max_shift: 0,
             mirror: 0.0,
@@ -228,6 +232,7 @@ impl Params {
         let margin = usize::from(self.margin);
         c.count("margin", margin, 1, usize::from(self.n_steps.saturating_sub(1)));
         c.positive("slope_min", self.slope_min);
+        c.within("centring", self.centring, 0.0, 1.0);
         c.count("max_shift", usize::from(self.max_shift), 0, 64);
         c.within("mirror", self.mirror, 0.0, 1.0);
         for (field, values, most) in [("l2", &self.l2, 1.0), ("dropout", &self.dropout, 0.99)] {
