@@ -42,7 +42,11 @@ dispatch! {
 
 #[inline(always)]
 fn of_images_body(images: &[f32], shape: Shape) -> Vec<(Vec<f64>, Vec<f64>)> {
-    images.chunks_exact(shape.len()).map(|image| of_image(image, shape)).collect()
+    let mut each = Vec::with_capacity(images.len() / shape.len());
+    for image in images.chunks_exact(shape.len()) {
+        each.push(of_image(image, shape));
+    }
+    each
 }
 
 /// Sum and squared deviations from the image's own mean, per channel.

@@ -210,12 +210,15 @@ fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<S
             if layer.is_first {
                 rate.fill(0.0);
                 eligibility.fill(0.0);
-                mean.iter_mut().for_each(|mean| mean.fill(0.0));
             }
             for (t, words) in sample.words.iter_mut().enumerate() {
                 let y = &images.at(t, n)[at.clone()];
                 if let Some(mean) = &mut mean {
-                    mean.iter_mut().zip(y).for_each(|(m, &y)| *m += y);
+                    if layer.is_first && t == 0 {
+                        mean.copy_from_slice(y);
+                    } else {
+                        mean.iter_mut().zip(y).for_each(|(m, &y)| *m += y);
+                    }
                 }
                 layer.tiles.apply(t, y, neurons.u);
                 neurons.step(layer, t, &mut words[words_at.clone()], rate, eligibility);

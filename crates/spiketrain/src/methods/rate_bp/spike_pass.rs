@@ -16,6 +16,7 @@ use crate::frames::norm::{Affine, EPSILON, Moments, PerStep};
 use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
 use crate::seed::Seed;
+use crate::simd::{Simd, dispatch};
 use std::sync::Arc;
 
 /// What a normalisation, neurons, or neurons behind a normalisation leave for the rate pass.
@@ -146,22 +147,52 @@ fn of_rates(input: &Signal, settings: &Settings) -> (Signal, bool) {
 /// What one layer of neurons did, from its mean rates `[sample, …]`.
 fn activity(rate: &[f32], n_samples: usize) -> Activity {
     let n = rate.len() / n_samples;
-    // 1/T is rounded, so that a neuron that fires at every step may have a rate just below 1.
-    const ALL: f32 = 1.0 - 1e-6;
-    let (mut sum, mut silent, mut saturated) = (vec![0.0; n], vec![true; n], vec![true; n]);
-    for sample in rate.chunks_exact(n) {
-        for (i, &r) in sample.iter().enumerate() {
-            sum[i] += r;
-            silent[i] &= r == 0.0;
-            saturated[i] &= r >= ALL;
-        }
+    let (mut total, mut silent, mut saturated) = (0.0, 0, 0);
+    for first in (0..n).step_by(BLOCK) {
+        let of = count(Simd::best(), &rate[first..], n, BLOCK.min(n - first));
+        total += of.total;
+        silent += of.silent;
+        saturated += of.saturated;
     }
-    let share = |of: &[bool]| of.iter().filter(|&&is| is).count() as f64 / n as f64;
-    let total: f64 = sum.iter().map(|&s| f64::from(s)).sum();
     Activity {
         rate: total / rate.len() as f64,
-        silent: share(&silent),
-        saturated: share(&saturated),
+        silent: silent as f64 / n as f64,
+        saturated: saturated as f64 / n as f64,
+    }
+}
+
+/// Neurons that are counted together.
+const BLOCK: usize = 1024;
+
+/// What some neurons did.
+struct Count {
+    total: f64,
+    silent: usize,
+    saturated: usize,
+}
+
+dispatch! {
+    /// Counts the first `n_neurons` of every sample of `rate`, one sample every `stride` values.
+    fn count(rate: &[f32], stride: usize, n_neurons: usize) -> Count = count_body;
+}
+
+#[inline(always)]
+fn count_body(rate: &[f32], stride: usize, n_neurons: usize) -> Count {
+    // 1/T is rounded, so that a neuron that fires at every step may have a rate just below 1.
+    const ALL: f32 = 1.0 - 1e-6;
+    let (mut sum, mut least, mut most) = ([0.0; BLOCK], [f32::INFINITY; BLOCK], [0.0; BLOCK]);
+    for sample in rate.chunks(stride) {
+        let neurons = sum.iter_mut().zip(&mut least).zip(&mut most);
+        for (((sum, least), most), &r) in neurons.zip(&sample[..n_neurons]) {
+            *sum += r;
+            *least = if r < *least { r } else { *least };
+            *most = if r > *most { r } else { *most };
+        }
+    }
+    Count {
+        total: sum[..n_neurons].iter().map(|&s| f64::from(s)).sum(),
+        silent: most[..n_neurons].iter().filter(|&&r| r == 0.0).count(),
+        saturated: least[..n_neurons].iter().filter(|&&r| r >= ALL).count(),
     }
 }
 
