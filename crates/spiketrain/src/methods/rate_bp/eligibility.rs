@@ -76,7 +76,9 @@ impl Neurons {
         let is_first = self.done == 0;
         self.done += input.n_steps;
         let scale = (self.done == self.n_steps).then_some(1.0 / self.n_steps as f32);
-        let layer = Layer { neuron, threshold, tiles: &tiles, factors: &factors, is_first, scale };
+        let last = self.n_steps - (self.done - input.n_steps) - 1;
+        let tiles = &tiles;
+        let layer = Layer { neuron, threshold, tiles, factors: &factors, is_first, scale, last };
         let mut words =
             shards::by_sample(spikes.words_mut(), input.n_samples, Spikes::words_per_image(shape))
                 .into_iter();
@@ -158,6 +160,8 @@ struct Layer<'a> {
     is_first: bool,
     /// From sums to means, in the last block.
     scale: Option<f32>,
+    /// The last step of all, counted from the block's first.
+    last: usize,
 }
 
 /// One sample of a layer.
@@ -245,6 +249,8 @@ impl Row<'_> {
         eligibility: &mut [f32],
     ) {
         let Layer { neuron, threshold, factors, .. } = *layer;
+        // Nobody reads what the last step leaves.
+        let is_last = t == layer.last;
         neuron.charge(self.v, self.u);
         neuron.fire(self.u, threshold, words);
         neuron.slope.write(self.u, threshold, self.h);
@@ -261,9 +267,13 @@ impl Row<'_> {
             None => {
                 let each = eligibility.iter_mut().zip(self.f.iter().zip(&*self.h));
                 each.for_each(|(e, (&f, &h))| *e += f * h);
-                advance_factor(neuron, threshold, self.u, self.h, self.f);
+                if !is_last {
+                    advance_factor(neuron, threshold, self.u, self.h, self.f);
+                }
             }
         }
-        neuron.reset(self.u, threshold, self.v);
+        if !is_last {
+            neuron.reset(self.u, threshold, self.v);
+        }
     }
 }

@@ -201,7 +201,8 @@ fn count_body(rate: &[f32], stride: usize, n_neurons: usize) -> Count {
 enum Mean {
     /// The input is the same at every step.
     Still(Arc<Signal>),
-    /// Sum over the blocks so far; with the last it becomes their mean.
+    /// Sum over the blocks so far; with the last it becomes their mean. Of several blocks the
+    /// first's input becomes the sum.
     Moving(Vec<f32>),
 }
 
@@ -329,17 +330,20 @@ impl Walk<'_> {
             }
         };
         let parameters = self.context.parameters;
+        let begins_sum = running.moments.len() == 1 && self.n_steps > input.n_steps;
         let output = match (&layer.neuron, &mut running.neurons) {
             (Some(neuron), Some(noted)) => {
                 let mean = match &mut running.input {
-                    Some(Mean::Moving(mean)) => Some(&mut mean[..]),
+                    Some(Mean::Moving(mean)) if !begins_sum => Some(&mut mean[..]),
                     _ => None,
                 };
                 let threshold = neuron.threshold(parameters);
                 noted.advance(neuron, threshold, &input, affine.as_ref(), mean)
             }
             _ => {
-                if let Some(Mean::Moving(mean)) = &mut running.input {
+                if let Some(Mean::Moving(mean)) = &mut running.input
+                    && !begins_sum
+                {
                     let is_first = running.moments.len() == 1;
                     let is_last = running.moments.len() * input.n_steps == self.n_steps;
                     let scale = if is_last { 1.0 / self.n_steps as f32 } else { 1.0 };
@@ -350,6 +354,9 @@ impl Walk<'_> {
         };
         match &mut running.input {
             Some(Mean::Still(still)) => *still = input,
+            Some(Mean::Moving(mean)) if begins_sum => {
+                *mean = Arc::unwrap_or_clone(input).into_values();
+            }
             _ => self.context.workspaces.give_signal(input),
         }
         running.affine = affine;
@@ -369,6 +376,7 @@ impl Running {
         let n = input.n_samples * input.shape.len();
         let mean = || match input.is_steady() {
             true => Mean::Still(input.clone()),
+            false if goes_on => Mean::Moving(Vec::new()),
             false => Mean::Moving(workspaces.take(n)),
         };
         let neurons = |neuron: &Lif| Neurons::new(neuron, n, n_steps, goes_on, workspaces);
