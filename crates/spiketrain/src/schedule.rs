@@ -6,6 +6,12 @@
 use crate::check::Checks;
 use serde::{Deserialize, Serialize};
 
+/// Share of the newest of `n` values in a running mean with forgetting β: `max(1 − β, 1/n)`, so that
+/// the first few count alike.
+pub(crate) fn share_of_newest(forgetting: f64, n: u64) -> f64 {
+    (1.0 - forgetting).max(1.0 / n as f64)
+}
+
 /// How the learning rate changes from epoch to epoch: `[train.schedule.cosine]`.
 ///
 /// With e the epoch (from 0) and E their number, the factor is

@@ -216,8 +216,9 @@ fn stage<T>(
 }
 
 /// What to say of classes that are never the answer, if there are any.
-fn never_answered(test: &Evaluation, classes: &[String]) -> Option<String> {
-    let names: Vec<&str> = test.never_answered().into_iter().map(|k| classes[k].as_str()).collect();
+fn on_silence(confusion: &[Vec<u64>], classes: &[String]) -> Option<String> {
+    let silent = metrics::never_answered(confusion);
+    let names: Vec<&str> = silent.into_iter().map(|k| classes[k].as_str()).collect();
     let (list, n) = (names.join(", "), classes.len());
     (!names.is_empty()).then(|| {
         format!(
@@ -316,7 +317,7 @@ impl<'a> Run<'a> {
         }
         let predictions = predict_all(self.learner.as_ref(), &self.test.0, None, &self.test.1)?;
         let test = metrics::evaluate(&predictions, &self.test.1, self.classes.len());
-        let silence = never_answered(&test, &self.classes);
+        let silence = on_silence(&test.confusion, &self.classes);
         let (metrics, confusion) = (test.metrics.clone(), test.confusion);
         let event = Event::Test { metrics, confusion, histograms: test.histograms };
         tell(&mut self.log, observer, &event)?;
@@ -522,10 +523,7 @@ mod tests {
     #[test]
     fn classes_that_are_never_the_answer_are_named() {
         let classes = ["cat", "dog", "owl"].map(String::from);
-        let says = |confusion: [[u64; 3]; 3]| {
-            let confusion = confusion.map(Vec::from).to_vec();
-            never_answered(&Evaluation { confusion, ..Evaluation::default() }, &classes)
-        };
+        let says = |confusion: [[u64; 3]; 3]| on_silence(&confusion.map(Vec::from), &classes);
         let text = says([[4, 0, 0], [4, 0, 0], [4, 0, 0]]).unwrap();
         assert!(text.starts_with("never the answer, of 3 classes: dog, owl."), "{text}");
         assert_eq!(says([[4, 0, 0], [0, 1, 0], [3, 0, 1]]), None);

@@ -46,6 +46,10 @@ struct Latency {
 }
 
 impl Latency {
+    fn new(params: &Params, shape: Shape) -> Self {
+        Self { shape, span: params.span as f32 }
+    }
+
     fn time(&self, value: f32) -> f32 {
         let t = latency(value);
         if t < 1.0 { self.span * t } else { 1.0 }
@@ -86,11 +90,11 @@ impl FittedEncoder for Latency {
 
 impl FitEncoder for Params {
     fn fit(&self, train: &Images, _: Seed, _: Tick<'_>) -> Result<Box<dyn FittedEncoder>> {
-        self.restore(train.shape, &State::new())
+        Ok(Box::new(Latency::new(self, train.shape)))
     }
 
     fn restore(&self, shape: Shape, _: &State) -> Result<Box<dyn FittedEncoder>> {
-        Ok(Box::new(Latency { shape, span: self.span as f32 }))
+        Ok(Box::new(Latency::new(self, shape)))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::format;
 use super::picture::{Colour, png_uri};
 use super::replay::Run;
+use crate::metrics::never_answered;
 use minijinja::{Value, context};
 
 /// Matrices up to this size are tables; larger ones are pictures.
@@ -49,8 +50,7 @@ pub(super) fn value(run: &Run<'_>) -> Option<Value> {
         })
         .collect();
     let picture = if is_table { None } else { picture(&classes) };
-    let is_never = |c: &&Class<'_>| c.n > 0 && c.precision.is_nan();
-    let never: Vec<&str> = classes.iter().filter(is_never).map(|c| c.name).collect();
+    let never: Vec<&str> = never_answered(matrix).into_iter().map(|i| classes[i].name).collect();
     Some(context! {
         never => never.join(", "),
         rows => rows,

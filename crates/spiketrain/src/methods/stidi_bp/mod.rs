@@ -52,6 +52,7 @@ pub use params::{Displacement, ErrorScale, Init, Latency, Params, PerLayer, Targ
 use crate::error::{Error, Result};
 use crate::event::Figure;
 use crate::learner::{Batch, Card, Ctx, EpochReport, Learner, Prediction, StepReport, Task};
+use crate::schedule::share_of_newest;
 use crate::seed::Stream;
 use crate::simd::Line;
 use crate::spikes::{Events, Notation, Shape};
@@ -230,7 +231,7 @@ impl StidiBp {
     fn average(&mut self) {
         self.n_updates += 1;
         if let Some(mean) = &mut self.mean {
-            let share = (1.0 / self.n_updates as f64).max(1.0 - self.params.averaging);
+            let share = share_of_newest(self.params.averaging, self.n_updates);
             mean.iter_mut().zip(&self.layers).for_each(|(m, layer)| m.follow(layer, share));
         }
     }

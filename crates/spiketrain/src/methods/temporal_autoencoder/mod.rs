@@ -51,6 +51,7 @@ pub use params::{Goal, Params, Readout, Units};
 use crate::error::{Error, Result};
 use crate::event::Figure;
 use crate::learner::{Batch, Card, Ctx, EpochReport, Learner, Prediction, StepReport, Task};
+use crate::schedule::share_of_newest;
 use crate::seed::Stream;
 use crate::spikes::{Notation, Times};
 use crate::state::State;
@@ -212,8 +213,8 @@ impl TemporalAutoencoder {
     /// Equation 6.
     fn average(&mut self) {
         if let Some(mean) = &mut self.mean {
-            let share = 1.0 / self.network.n_updates() as f64;
-            mean.follow(&self.network, share.max(1.0 - self.params.averaging));
+            let share = share_of_newest(self.params.averaging, self.network.n_updates());
+            mean.follow(&self.network, share);
         }
     }
 
