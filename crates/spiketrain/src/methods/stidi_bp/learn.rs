@@ -114,7 +114,20 @@ impl StidiBp {
         let layer = &mut self.layers[l];
         layer.rows.real = real;
         layer.kept *= (1.0 - decay).max(0.0);
-        layer.rows.pack();
+        match (p.weights, layer.size.kind) {
+            (Weights::Real, _) => {}
+            (Weights::Binary, Kind::Conv { .. }) => layer.rows.pack(),
+            (Weights::Binary, Kind::Dense) => {
+                // Only the weights of inputs that fired have changed.
+                let silent = f32::from(p.n_steps);
+                for input in 0..layer.rows.n_inputs() {
+                    let fired = |s: &Sample| s.is_live && s.traces[l].input[input] < silent;
+                    if batch.iter().any(fired) {
+                        layer.rows.pack_rows(input..input + 1);
+                    }
+                }
+            }
+        }
         self.pass_down(l, batch);
     }
 

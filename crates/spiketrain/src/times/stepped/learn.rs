@@ -1,8 +1,10 @@
 //! Sums over the synapses of neurons that have fired: weight updates, what spikes of the layer
 //! below should have done, and slopes of the potential.
 
+use super::rows::signs;
 use super::{Event, Psp, Rows, Sign};
 use crate::simd::{Block, LANES, Line, Simd, Vector, dispatch};
+use std::ops::Range;
 
 /// How a spike of the layer below answers for the timing errors of the neurons it reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +58,16 @@ impl Rows {
 
     /// Brings the packed signs up to date.
     pub(crate) fn pack(&mut self) {
-        for (bits, line) in self.bits.iter_mut().zip(&self.real) {
-            *bits = super::rows::signs(&line.0);
+        self.pack_rows(0..self.n_inputs);
+    }
+
+    /// [`Rows::pack`] of the weights of some inputs.
+    pub(crate) fn pack_rows(&mut self, inputs: Range<usize>) {
+        if self.bits.is_empty() {
+            return;
         }
+        let lines = inputs.start * self.n_blocks..inputs.end * self.n_blocks;
+        signs(self.simd, &self.real[lines.clone()], &mut self.bits[lines]);
     }
 }
 

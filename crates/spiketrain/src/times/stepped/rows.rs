@@ -1,6 +1,6 @@
 //! Weights, one contiguous row per input, as real numbers and as packed signs.
 
-use crate::simd::{Block, LANES, Line, Simd};
+use crate::simd::{LANES, Line, Simd, Vector, dispatch};
 
 /// One input spike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,9 +136,7 @@ impl Rows {
                 self.real[i * self.n_blocks + n / LANES].0[n % LANES] = w;
             }
         }
-        for (bits, line) in self.bits.iter_mut().zip(&self.real) {
-            *bits = signs(&line.0);
-        }
+        self.pack();
     }
 
     /// Mean absolute value of the real weights.
@@ -149,7 +147,14 @@ impl Rows {
     }
 }
 
-/// One bit a lane: set where the weight is not below 0.
-pub(crate) fn signs(block: &Block) -> u16 {
-    block.iter().enumerate().fold(0, |bits, (lane, &w)| bits | u16::from(w >= 0.0) << lane)
+dispatch! {
+    /// One bit a lane: set where the weight is not below 0.
+    pub(super) fn signs(lines: &[Line], bits: &mut [u16]) = signs_body::<V>;
+}
+
+#[inline(always)]
+fn signs_body<V: Vector>(lines: &[Line], bits: &mut [u16]) {
+    for (line, bits) in lines.iter().zip(bits) {
+        *bits = !V::splat(0.0).above(V::read(&line.0)) as u16;
+    }
 }
