@@ -198,6 +198,35 @@ fn weights_decay_with_the_samples_learned_from() {
 }
 
 #[test]
+fn packed_signs_follow_the_weights() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let params = Params {
+            hidden: hidden.into(),
+            weights: Weights::Binary,
+            factor: Some(PerLayer::All(0.3)),
+            init: PerLayer::All(Init::Scaled([0.5, 0.1])),
+            learning_rate: PerLayer::All(0.2),
+            mini_batch: 2,
+            ..small()
+        };
+        let times = samples(64, 12);
+        let mut learner = StidiBp::new(&params, &task(shape)).unwrap();
+        let before: Vec<Vec<u16>> = learner.layers.iter().map(|l| l.rows.bits.clone()).collect();
+        for pair in 0..6 {
+            let items: Vec<_> = [2 * pair, 2 * pair + 1].map(|s| (times.sample(s), s % 4)).into();
+            learner.learn(&items, 1.0).unwrap();
+        }
+        for (layer, before) in learner.layers.iter().zip(&before) {
+            let learned = layer.rows.bits.clone();
+            assert_ne!(&learned, before, "{hidden}: signs flip");
+            let mut afresh = layer.rows.clone();
+            afresh.pack();
+            assert_eq!(learned, afresh.bits, "{hidden}");
+        }
+    }
+}
+
+#[test]
 fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
     let times = samples(30, 1);
     let params = Params { dropout: PerLayer::Each(vec![0.5, 0.0]), ..small() };
