@@ -73,29 +73,13 @@ impl Pool {
     pub fn average_gradient(&self, d_out: &[f32], d_in: &mut [f32]) {
         let (n, scale) = (self.n_images(d_out.len()), self.scale());
         assert_eq!(d_in.len(), n * self.input.len(), "one gradient a neuron");
-        let n_channels = self.input.channels;
-        let of = |to: usize| &d_out[to * n_channels..][..n_channels];
-        if self.is_partition() {
-            self.pixels(n, |_, from, to| {
-                let from = &mut d_in[from * n_channels..][..n_channels];
-                from.iter_mut().zip(of(to)).for_each(|(f, &t)| *f = scale * t);
-            });
-            return;
-        }
         d_in.fill(0.0);
+        let n_channels = self.input.channels;
         self.pixels(n, |_, from, to| {
             let from = &mut d_in[from * n_channels..][..n_channels];
-            from.iter_mut().zip(of(to)).for_each(|(f, &t)| *f += scale * t);
+            let to = &d_out[to * n_channels..][..n_channels];
+            from.iter_mut().zip(to).for_each(|(f, &t)| *f += scale * t);
         });
-    }
-
-    /// Whether every pixel of the input is in one window.
-    fn is_partition(&self) -> bool {
-        let [height, width] = [self.input.height, self.input.width];
-        self.window == self.stride
-            && self.padding == [0; 2]
-            && height.is_multiple_of(self.window[0])
-            && width.is_multiple_of(self.window[1])
     }
 
     /// Largest value of each window, and which pixel of the window it was (counted row by row; the
