@@ -109,7 +109,7 @@ impl Singles {
         order.sort_by(|a, b| a.0.total_cmp(&b.0));
         let matrix = Matrix::from_rows_of_neurons(n, 1, weights);
         let (mut arrivals, mut spikes) = (Arrivals::default(), Spikes::default());
-        arrivals.set(simd, neuron.decay, &order, &[]);
+        arrivals.set(simd, neuron.decay, (&order, 1.0), &[]);
         first_spikes(simd, neuron, &matrix, &arrivals, &mut spikes);
         let clips = Clips { derivative: f64::INFINITY, gradient: f64::INFINITY };
         let (mut gradient, mut by_input) = (Matrix::new(n, 1), vec![0.0; n]);
@@ -199,7 +199,7 @@ fn check_network(golden: &Golden, out: &mut Comparison) {
         let batch: Vec<Sample<'_>> = spikes
             .iter()
             .zip(&goals)
-            .map(|(spikes, goal)| Sample { spikes, target: target(how.goal, goal) })
+            .map(|(spikes, goal)| Sample { spikes, target: target(how.goal, goal), dropout: None })
             .collect();
         let outputs = forward(&network, &how, &batch);
         let name = |what: &str| format!("s{step}_{what}");

@@ -241,7 +241,7 @@ fn fit_spiking(
         for batch in shuffled(labels.len(), seed, epoch).chunks(BATCH) {
             let sample = |&i: &usize| {
                 let target = Target::Label(usize::from(labels[i]));
-                Sample { spikes: &spikes[i], target }
+                Sample { spikes: &spikes[i], target, dropout: None }
             };
             let samples: Vec<Sample<'_>> = batch.iter().map(sample).collect();
             network.gradient(&how, &samples);

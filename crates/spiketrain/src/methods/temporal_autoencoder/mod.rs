@@ -21,6 +21,8 @@
 //! 5. Adam with ε inside the root, on the mean over the batch; pulse times stay at or above 0.
 //! 6. `w̄ ← w̄ + max(1 − β, 1/n)·(w − w̄)` after update n, weights and pulse times; w̄ predicts
 //!    (B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30(4), 1992, doi:10.1137/0330046).
+//! 7. Dropout: a spike to layer l of a training sample is left out with probability q_l, the others
+//!    count 1/(1 − q_l) times (N. Srivastava et al., JMLR 15, 2014). Pulses all arrive.
 //!
 //! | symbol | field | shape | unit | default |
 //! | --- | --- | --- | --- | --- |
@@ -29,6 +31,7 @@
 //! | K | `decay` | | 1/window | 0.172556 |
 //! | θ | `threshold` | | weight × window | 0.834236 |
 //! | β | `averaging` | | | 0: w predicts |
+//! | q | `dropout` | `[layer]` | | 0, 0 |
 //! | w | state `network.layerN.weight` | `[neuron, sender and pulse]` | | σ(z + m) |
 //! | | state `network.layerN.pulse` | `[pulse]` | window | evenly spaced |
 //!
@@ -56,7 +59,7 @@ use crate::seed::Stream;
 use crate::spikes::{Notation, Times};
 use crate::state::State;
 use embedding::Readouts;
-use network::{Activity, Learning, Network, Sample, Target};
+use network::{Activity, Dropout, Learning, Network, Sample, Target};
 use rayon::prelude::*;
 use tally::Tally;
 
@@ -94,7 +97,8 @@ pub const CARD: Card = Card {
         "every sample is learned from (the published setting); the option to learn from \
          misclassified ones alone is left out, and so are jitter of hidden spikes and the penalty \
          on output times, off in all published settings",
-        "weights can be averaged over updates, which the authors do not do",
+        "weights can be averaged over updates and spikes left out in training, which the authors do \
+         not do",
     ],
 };
 
@@ -210,6 +214,17 @@ impl TemporalAutoencoder {
         self.mean.as_ref().unwrap_or(&self.network)
     }
 
+    /// Which spikes each sample of a batch of `n` does without; empty if none.
+    fn dropout(&self, n: usize, ctx: &Ctx) -> Vec<Dropout> {
+        let shares = self.params.dropout;
+        if shares == [0.0; 2] {
+            return Vec::new();
+        }
+        let stream =
+            |i: usize| ctx.seed.stream("temporal-autoencoder.dropout", ctx.presentation(i));
+        (0..n).map(|i| Dropout { shares, stream: stream(i) }).collect()
+    }
+
     /// Equation 6.
     fn average(&mut self) {
         if let Some(mean) = &mut self.mean {
@@ -288,7 +303,12 @@ impl Learner for TemporalAutoencoder {
             Goal::Reconstruction => Target::Times(&shown[i].targets),
             Goal::Classification => Target::Label(usize::from(labels[i])),
         };
-        let sample = |i: usize| Sample { spikes: &shown[i].spikes, target: target(i) };
+        let dropout = self.dropout(batch.len(), ctx);
+        let sample = |i: usize| Sample {
+            spikes: &shown[i].spikes,
+            target: target(i),
+            dropout: dropout.get(i),
+        };
         let samples: Vec<Sample<'_>> = (0..batch.len()).map(sample).collect();
         let sums = self.network.gradient(&self.how, &samples);
         self.network.update(&self.how, ctx.rate, batch.len());

@@ -74,6 +74,9 @@ pub struct Params {
     /// Deviation of a normal draw that moves every input spike of a training sample, in windows;
     /// drawn anew for every presentation.
     pub input_jitter: f64,
+    /// Shares of the input and of the hidden spikes that are left out of each presentation of a
+    /// training sample, each spike with this probability q; the rest are 1/(1 − q) times as strong.
+    pub dropout: [f64; 2],
     /// Decay β of the running mean of the weights, a factor an update; the mean predicts. 0 = the
     /// weights themselves predict.
     pub averaging: f64,
@@ -101,6 +104,7 @@ impl Default for Params {
             nonpulse_weight_mean_multiplier: -7.038462,
             pulse_weight_mean_multiplier: 4.213218,
             input_jitter: 0.0,
+            dropout: [0.0; 2],
             averaging: 0.0,
             non_negative: false,
             readouts: Vec::new(),
@@ -142,6 +146,7 @@ impl Params {
         c.finite("nonpulse_weight_mean_multiplier", self.nonpulse_weight_mean_multiplier);
         c.finite("pulse_weight_mean_multiplier", self.pulse_weight_mean_multiplier);
         c.within("input_jitter", self.input_jitter, 0.0, 10.0);
+        self.dropout.iter().for_each(|&q| c.within("dropout", q, 0.0, 0.99));
         c.within("averaging", self.averaging, 0.0, 1.0);
         let is_conventional = self.units == Units::Conventional;
         let reconstructs = self.goal == Goal::Reconstruction;

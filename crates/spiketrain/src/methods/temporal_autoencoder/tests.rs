@@ -1,6 +1,6 @@
 //! The gradient against central differences, silence, bounds, threads, readouts, figures.
 
-use super::network::{Goal as Aim, Learning, Network, Sample, Target};
+use super::network::{Dropout, Goal as Aim, Learning, Network, Sample, Target};
 use super::*;
 use crate::seed::Seed;
 use crate::simd::Simd;
@@ -85,6 +85,40 @@ fn random_network(index: u64, sizes: &[usize]) -> (Network, Vec<Vec<(f64, u32)>>
     (Network::new(neuron, sizes, &weights, &pulses), spikes)
 }
 
+/// Dropout of samples, with draws of its own for each.
+fn dropout(shares: [f64; 2], n: u64) -> Vec<Dropout> {
+    (0..n).map(|i| Dropout { shares, stream: Seed(3).stream("test.dropout", i) }).collect()
+}
+
+#[test]
+fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
+    let sizes = [9, 6, 7];
+    let (network, spikes) = random_network(0, &sizes);
+    let (mut room, mut halved) = (network.activity(), network.activity());
+    let target = Target::Label(2);
+    let all = &spikes[0];
+    let left_out = &dropout([0.5, 0.0], 1)[0];
+    let thinned = Sample { spikes: all, target, dropout: Some(left_out) };
+    let loss = network.loss(Aim::Classification, &thinned, &mut room);
+    let n_pulses = network.pulses(0).len();
+    let arrived = room.n_arrivals(0) - n_pulses;
+    assert!(0 < arrived && arrived < all.len(), "{arrived} of {}", all.len());
+    // The same with twice the weights and without those spikes.
+    let mut weights: Vec<Vec<f64>> = (0..2).map(|l| network.weights(l)).collect();
+    for of_neuron in weights[0].chunks_exact_mut(sizes[0] + n_pulses) {
+        of_neuron[..sizes[0]].iter_mut().for_each(|w| *w *= 2.0);
+    }
+    let pulses: Vec<Vec<f64>> = (0..2).map(|l| network.pulses(l).to_vec()).collect();
+    let doubled = Network::new(network.neuron(), &sizes, &weights, &pulses);
+    let mut stream = left_out.stream.clone();
+    let kept: Vec<(f64, u32)> = all.iter().copied().filter(|_| !stream.chance(0.5)).collect();
+    let whole = Sample { spikes: &kept, target, dropout: None };
+    assert_eq!(loss, doubled.loss(Aim::Classification, &whole, &mut halved));
+    for n in 0..sizes[1] {
+        assert_eq!(room.time(0, n), halved.time(0, n));
+    }
+}
+
 #[test]
 fn the_gradient_is_the_central_difference_of_the_loss() {
     let no_clips =
@@ -104,14 +138,17 @@ fn the_gradient_is_the_central_difference_of_the_loss() {
             clips: no_clips,
             least_weight: f64::NEG_INFINITY,
         };
+        // The last networks learn with spikes left out.
+        let left_out = dropout([0.2, 0.3], spikes.len() as u64);
         let samples: Vec<Sample<'_>> = spikes
             .iter()
-            .map(|spikes| {
+            .zip(&left_out)
+            .map(|(spikes, left_out)| {
                 let target = match goal {
                     Aim::Reconstruction { .. } => Target::Times(&targets),
                     Aim::Classification => Target::Label(2),
                 };
-                Sample { spikes, target }
+                Sample { spikes, target, dropout: (index >= 4).then_some(left_out) }
             })
             .collect();
         network.gradient(&how, &samples);

@@ -120,6 +120,8 @@ pub struct Arrivals {
     times: Vec<f64>,
     /// `exp(K t)` of those times.
     exps: Vec<f64>,
+    /// The same times the strength of the arrival.
+    currents: Vec<f64>,
     reference: f64,
 }
 
@@ -144,13 +146,21 @@ impl Arrivals {
         &self.rows
     }
 
-    /// Takes the union of two lists of (time, row), each in ascending order of time.
-    pub fn set(&mut self, simd: Simd, decay: f64, spikes: &[(f64, u32)], pulses: &[(f64, u32)]) {
+    /// Takes the union of two lists of (time, row), each in ascending order of time. `spikes` are
+    /// `strength` times as strong as their weights say, `pulses` as strong.
+    pub fn set(
+        &mut self,
+        simd: Simd,
+        decay: f64,
+        (spikes, strength): (&[(f64, u32)], f64),
+        pulses: &[(f64, u32)],
+    ) {
         debug_assert!(spikes.is_sorted_by(|a, b| a.0 <= b.0));
         debug_assert!(pulses.is_sorted_by(|a, b| a.0 <= b.0));
         self.rows.clear();
         self.times.clear();
         self.exps.clear();
+        self.currents.clear();
         let first = spikes.iter().chain(pulses.first()).map(|s| s.0).fold(f64::INFINITY, f64::min);
         self.reference = if first.is_finite() { first } else { 0.0 };
         let last = self.reference + MAX_EXPONENT / decay;
@@ -169,9 +179,11 @@ impl Arrivals {
             }
             self.rows.push(row);
             self.times.push(time - self.reference);
+            self.currents.push(if from_spikes { strength } else { 1.0 });
         }
         self.exps.resize(self.times.len().next_multiple_of(LANES), 0.0);
         exponentials(simd, decay, &self.times, &mut self.exps);
+        self.currents.iter_mut().zip(&self.exps).for_each(|(c, exp)| *c *= exp);
     }
 }
 
@@ -265,7 +277,7 @@ fn search_body(neuron: Neuron, weights: &Matrix, arrivals: &Arrivals, spikes: &m
         let (mut sum_a, mut sum_b) = ([0.0; LANES], [0.0; LANES]);
         for e in 0..n {
             let w = &weights.row(arrivals.rows[e] as usize)[block].0;
-            let (time, exp) = (arrivals.times[e], arrivals.exps[e]);
+            let (time, exp, unit) = (arrivals.times[e], arrivals.exps[e], arrivals.currents[e]);
             // After the last arrival only the hump can reach the threshold.
             let is_last = e + 1 == n;
             let next = if is_last { f64::INFINITY } else { arrivals.times[e + 1] };
@@ -273,7 +285,7 @@ fn search_body(neuron: Neuron, weights: &Matrix, arrivals: &Arrivals, spikes: &m
             let least = decay * threshold * exp;
             let mut hits = 0;
             for l in 0..LANES {
-                let current = w[l] * exp;
+                let current = w[l] * unit;
                 let (a, b) = (sum_a[l] + current, sum_b[l] + current * time);
                 (sum_a[l], sum_b[l]) = (a, b);
                 let crosses = a * next - b >= level;
@@ -428,14 +440,14 @@ fn accumulate_body(task: &Backward<'_>, gradient: &mut Matrix, by_time: &mut [f6
     };
     for e in 0..arrivals.len() {
         let (row, index) = (arrivals.rows[e] as usize, e as f64);
-        let (time, exp) = (arrivals.times[e], arrivals.exps[e]);
+        let (time, unit) = (arrivals.times[e], arrivals.currents[e]);
         let gradient = gradient.row_mut(row);
         let mut total = [0.0; LANES];
         for (block, sums) in gradient.iter_mut().enumerate() {
             let (delay, n_causal) = (&spikes.delay[block].0, &spikes.n_causal[block].0);
             let (slope, error) = (&spikes.inverse_slope[block].0, &errors[block].0);
             for l in 0..LANES {
-                let by_weight = exp * slope[l] * (time - delay[l]);
+                let by_weight = unit * slope[l] * (time - delay[l]);
                 let product = bound(error[l] * bound(by_weight, clips.derivative), clips.gradient);
                 sums.0[l] += if n_causal[l] > index { product } else { 0.0 };
             }
@@ -443,7 +455,7 @@ fn accumulate_body(task: &Backward<'_>, gradient: &mut Matrix, by_time: &mut [f6
                 let w = &weights.row(row)[block].0;
                 for l in 0..LANES {
                     let rise = 1.0 - neuron.decay * (delay[l] - time);
-                    let by_input = w[l] * (exp * slope[l]) * rise;
+                    let by_input = w[l] * (unit * slope[l]) * rise;
                     let product =
                         bound(error[l] * bound(by_input, clips.derivative), clips.gradient);
                     total[l] += if n_causal[l] > index { product } else { 0.0 };

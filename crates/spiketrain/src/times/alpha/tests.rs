@@ -22,7 +22,7 @@ fn arrivals(simd: Simd, neuron: Neuron, times: &[f64]) -> Arrivals {
     order.retain(|(t, _)| t.is_finite());
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut arrivals = Arrivals::default();
-    arrivals.set(simd, neuron.decay, &order, &[]);
+    arrivals.set(simd, neuron.decay, (&order, 1.0), &[]);
     arrivals
 }
 

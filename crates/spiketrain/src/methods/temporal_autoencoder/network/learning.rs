@@ -111,7 +111,7 @@ impl Network {
     /// Adds one sample's gradient and loss.
     fn accumulate(&self, how: &Learning, sample: &Sample<'_>, shard: &mut Shard) {
         let Shard { activity: a, gradient } = shard;
-        self.forward(sample.spikes, a);
+        self.forward_without(sample.spikes, sample.dropout, a);
         let (loss, is_correct) = self.judge(how.goal, sample.target, a);
         gradient.sums.loss += loss;
         gradient.sums.n_correct += u64::from(is_correct);

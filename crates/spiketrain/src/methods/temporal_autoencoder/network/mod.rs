@@ -7,7 +7,7 @@ pub use learning::{Learning, Sums};
 use super::losses;
 use super::params::Params;
 use crate::error::Result;
-use crate::seed::Seed;
+use crate::seed::{Seed, Stream};
 use crate::simd::Simd;
 use crate::state::State;
 use crate::times::alpha::Neuron;
@@ -42,6 +42,30 @@ pub struct Sample<'a> {
     pub spikes: &'a [(f64, u32)],
     /// What they should give.
     pub target: Target<'a>,
+    /// Which spikes are left out.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// Spikes left out at random.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    /// Share q of the spikes that each layer does not receive; the rest are 1/(1 − q) times as
+    /// strong. Pulses all arrive.
+    pub shares: [f64; 2],
+    /// Where the draws come from.
+    pub stream: Stream,
+}
+
+impl Dropout {
+    /// Leaves spikes to layer `layer` out; returns how strong the others are.
+    fn thin(&mut self, layer: usize, spikes: &mut Vec<(f64, u32)>) -> f64 {
+        let share = self.shares[layer];
+        if share == 0.0 {
+            return 1.0;
+        }
+        spikes.retain(|_| !self.stream.chance(share as f32));
+        1.0 / (1.0 - share)
+    }
 }
 
 /// One layer: weights from the senders below and from their pulses.
@@ -249,22 +273,29 @@ impl Network {
 
     /// Spike times of all layers for input `spikes` in order of time.
     pub fn forward(&self, spikes: &[(f64, u32)], a: &mut Activity) {
+        self.forward_without(spikes, None, a);
+    }
+
+    /// [`Network::forward`] without the spikes that `dropout` leaves out.
+    fn forward_without(&self, spikes: &[(f64, u32)], dropout: Option<&Dropout>, a: &mut Activity) {
+        let mut dropout = dropout.cloned();
         for (l, layer) in self.layers.iter().enumerate() {
             let n_senders = layer.n_senders();
             a.pulses.clear();
             let pulses = layer.pulses.iter().enumerate();
             a.pulses.extend(pulses.map(|(i, &t)| (t, (n_senders + i) as u32)));
             a.pulses.sort_by(|x, y| x.0.total_cmp(&y.0));
-            let arriving = if l == 0 {
-                spikes
+            a.order.clear();
+            if l == 0 {
+                a.order.extend_from_slice(spikes);
             } else {
-                a.order.clear();
                 let (below, reference) = (&a.spikes[l - 1], a.arrivals[l - 1].reference());
                 let fired = (0..n_senders).filter(|&n| below.fired(n));
                 a.order.extend(fired.map(|n| (below.time(n, reference), n as u32)));
                 a.order.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
-                &a.order
-            };
+            }
+            let strength = dropout.as_mut().map_or(1.0, |d| d.thin(l, &mut a.order));
+            let arriving = (a.order.as_slice(), strength);
             a.arrivals[l].set(self.simd, self.neuron.decay, arriving, &a.pulses);
             let (weights, arrivals) = (&layer.weights, &a.arrivals[l]);
             first_spikes(self.simd, self.neuron, weights, arrivals, &mut a.spikes[l]);
@@ -294,7 +325,7 @@ impl Network {
 
     /// Loss of one sample; changes nothing.
     pub fn loss(&self, goal: Goal, sample: &Sample<'_>, a: &mut Activity) -> f64 {
-        self.forward(sample.spikes, a);
+        self.forward_without(sample.spikes, sample.dropout, a);
         self.judge(goal, sample.target, a).0
     }
 
