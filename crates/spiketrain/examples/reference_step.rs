@@ -3,13 +3,14 @@
 //! same line of JSON. Processor time and memory are read from `/proc`, so elsewhere than on Linux
 //! they are null.
 //!
-//!     cargo run --release --example reference_step FILE [s|vgg9] [STEPS] [train|infer]
+//!     cargo run --release --example reference_step FILE [s|vgg9|s-max|vgg9-max] [STEPS] [train|infer]
+//!         [THRESHOLD]
 //!
 //! Threads are rayon's: RAYON_NUM_THREADS.
 
 use spiketrain::frames::loss::Loss;
 use spiketrain::frames::net::{Net, steady};
-use spiketrain::frames::network::{Common, Network, Plain, Vgg9};
+use spiketrain::frames::network::{Common, LayerSpec, Network, Plain, Vgg9};
 use spiketrain::frames::neuron;
 use spiketrain::frames::norm::NormKind;
 use spiketrain::frames::optimizer::{Group, Optimizer, Settings};
@@ -73,23 +74,36 @@ fn array(file: &safetensors::SafeTensors<'_>, name: &str) -> Vec<f32> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("usage: reference_step FILE [s|vgg9] [STEPS] [train|infer]")?;
-    let network = match args.next().as_deref() {
-        None | Some("s") => Network::NetworkS(Plain { bias: true }),
-        Some("vgg9") => Network::Vgg9(Vgg9 { dropout: 0.0, vote: 10, bias: true }),
-        Some(other) => return Err(format!("{other} is neither s nor vgg9").into()),
+    let usage = "usage: reference_step FILE [NETWORK] [STEPS] [train|infer] [THRESHOLD]";
+    let path = args.next().ok_or(usage)?;
+    let name = args.next().unwrap_or_else(|| "s".into());
+    let (kind, largest) = name.strip_suffix("-max").map_or((&*name, false), |kind| (kind, true));
+    let network = match kind {
+        "s" => Network::NetworkS(Plain { bias: true }),
+        "vgg9" => Network::Vgg9(Vgg9 { dropout: 0.0, vote: 10, bias: true }),
+        other => return Err(format!("{other} is neither s nor vgg9").into()),
     };
     let n_steps: usize = args.next().map_or(Ok(4), |s| s.parse())?;
     let trains = args.next().as_deref() != Some("infer");
+    let threshold: f32 = args.next().map_or(Ok(1.0), |s| s.parse())?;
 
     let bytes = std::fs::read(path)?;
     let file = safetensors::SafeTensors::deserialize(&bytes)?;
     let (images, labels) = (array(&file, "images"), array(&file, "labels"));
     let shape = Shape::new(3, 32, 32);
     let batch = file.tensor("images")?.shape()[1];
-    let (neuron, norm) = (neuron::Params::default(), NormKind::BatchNorm {});
+    let (neuron, norm) =
+        (neuron::Params { threshold, ..neuron::Params::default() }, NormKind::BatchNorm {});
     let common = Common { n_steps, neuron, norm, seed: Seed(0) };
-    let mut net = Net::new(&network.description(10), shape, &common)?;
+    let mut description = network.description(10);
+    if largest {
+        for layer in &mut description.layers {
+            if let LayerSpec::AveragePool(pool) = layer {
+                *layer = LayerSpec::MaxPool(pool.clone());
+            }
+        }
+    }
+    let mut net = Net::new(&description, shape, &common)?;
     for (i, parameter) in net.parameters.list.iter_mut().enumerate() {
         parameter.values.copy_from_slice(&array(&file, &format!("parameter{i:02}")));
     }

@@ -1,11 +1,12 @@
 """The training step of two of our networks in eager PyTorch: speed, memory and losses.
 
-    python networks.py [--network s|vgg9] [--steps 4] [--batch 32] [--threads 1] [--train 20]
-                       [--inference] [--save FILE | --load FILE]
+    python networks.py [--network s|vgg9|s-max|vgg9-max] [--steps 4] [--batch 32] [--threads 1]
+                       [--train 20] [--threshold 1] [--inference] [--save FILE | --load FILE]
 
 Network S is 32C3-32C3-AP2-64C3-64C3-AP2-128C3-128C3-AP2-FC10, VGG-9 is 64C3-64C3-AP2-128C3-128C3-
 AP2-256C3-256C3-256C3-AP2-FC1024-FC100 with ten votes a class and no dropout; both with batch norm
-over time and the neuron u = v/4 + x, s = (u > 1), v = u (1 - s), slope max(0, 1 - |u - 1|).
+over time and the neuron u = v/4 + x, s = (u > 1), v = u (1 - s), slope max(0, 1 - |u - 1|), or
+another threshold than 1. With -max the pools give the largest value, so that spikes stay binary.
 Cross-entropy of the outputs' mean over time; SGD, rate 0.1, momentum 0.9. A still image is the
 input of all steps, so the first convolution and norm run once.
 
@@ -42,11 +43,15 @@ class Spike(torch.autograd.Function):
 class Lif(nn.Module):
     """Neurons over [time, sample, ...]."""
 
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = threshold
+
     def forward(self, x):
         v, spikes = torch.zeros_like(x[0]), []
         for step in x:
             u = 0.25 * v + step
-            s = Spike.apply(u - 1)
+            s = Spike.apply(u - self.threshold)
             v = u * (1 - s)
             spikes.append(s)
         out = torch.stack(spikes)
@@ -55,16 +60,16 @@ class Lif(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, features, hidden, votes):
+    def __init__(self, features, hidden, votes, threshold):
         super().__init__()
         self.layers, channels, size = nn.ModuleList(), 3, 32
         for item in features:
-            if item == "A":
-                self.layers.append(nn.AvgPool2d(2))
+            if item in POOLS:
+                self.layers.append(POOLS[item](2))
                 size //= 2
             else:
                 conv = nn.Conv2d(channels, item, 3, padding=1)
-                self.layers.extend([conv, nn.BatchNorm2d(item), Lif()])
+                self.layers.extend([conv, nn.BatchNorm2d(item), Lif(threshold)])
                 channels = item
         self.layers.append(nn.Flatten())
         sizes = [channels * size * size, *hidden, 10 * votes]
@@ -84,10 +89,13 @@ class Net(nn.Module):
         return out.mean(0)
 
 
+POOLS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
 NETWORKS = {
     "s": ([32, 32, "A", 64, 64, "A", 128, 128, "A"], [], 1),
     "vgg9": ([64, 64, "A", 128, 128, "A", 256, 256, 256, "A"], [1024], 10),
 }
+for name, (features, *rest) in list(NETWORKS.items()):
+    NETWORKS[f"{name}-max"] = (["M" if f == "A" else f for f in features], *rest)
 
 
 def write_safetensors(path, arrays):
@@ -136,13 +144,14 @@ def main():
     parser.add_argument("--network", choices=NETWORKS, default="s")
     for name, default in [("steps", 4), ("batch", 32), ("threads", 1), ("train", 20)]:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threshold", type=float, default=1)
     parser.add_argument("--inference", action="store_true")
     parser.add_argument("--save")
     parser.add_argument("--load")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    net = Net(*NETWORKS[args.network])
+    net = Net(*NETWORKS[args.network], args.threshold)
     if args.load:
         arrays = read_safetensors(args.load)
         images, labels = arrays["images"], arrays["labels"]

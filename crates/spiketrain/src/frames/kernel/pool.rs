@@ -127,19 +127,23 @@ impl Pool {
         const SILENT: u8 = 0x80;
         let n = self.n_images(winners.len());
         self.assert_spikes(spikes, n);
-        winners.fill(u8::MAX);
-        let n_channels = self.input.channels;
+        let (n_channels, mut window) = (self.input.channels, usize::MAX);
         self.pixels(n, |pixel, from, to| {
             let words = spikes.row(0, from / self.input.width);
             let first = from % self.input.width * n_channels;
             let winners = &mut winners[to * n_channels..][..n_channels];
-            for (channel, winner) in winners.iter_mut().enumerate() {
-                if *winner & SILENT != 0 {
-                    if bit(words, first + channel) == 1 {
+            if to != window {
+                window = to;
+                winners.fill(pixel | SILENT);
+            }
+            for (block, winners) in winners.chunks_mut(LANES).enumerate() {
+                let mut bits = some_bits(words, first + block * LANES, winners.len());
+                while bits != 0 {
+                    let winner = &mut winners[bits.trailing_zeros() as usize];
+                    if *winner & SILENT != 0 {
                         *winner = pixel;
-                    } else if *winner == u8::MAX {
-                        *winner = pixel | SILENT;
                     }
+                    bits &= bits - 1;
                 }
             }
         });
@@ -159,9 +163,8 @@ impl Pool {
             let d_out = &d_out[to * n_channels..][..n_channels];
             let winners = &winners[to * n_channels..][..n_channels];
             for ((d_in, &d_out), &winner) in d_in.iter_mut().zip(d_out).zip(winners) {
-                if winner == pixel {
-                    *d_in += d_out;
-                }
+                // Without a branch, so that it becomes vector instructions.
+                *d_in += if winner == pixel { d_out } else { 0.0 };
             }
         });
     }
@@ -239,11 +242,6 @@ fn average_spikes_body<V: Vector>(pool: &Pool, spikes: SpikeView<'_>, out: &mut 
             out.copy_from_slice(&lanes[..out.len()]);
         }
     }
-}
-
-/// One bit of a row.
-fn bit(words: &[u64], at: usize) -> u64 {
-    words[at / WORD] >> (at % WORD) & 1
 }
 
 /// `n` bits of `from`, beginning with `first`, are added by OR to those of `to`, beginning with
