@@ -152,6 +152,15 @@ impl Params {
         let reconstructs = self.goal == Goal::Reconstruction;
         let allowed = "\"spiking\" with goal = \"classification\"";
         c.that(reconstructs || !is_conventional, "units", "\"conventional\"", allowed);
+        let of_spikes = [
+            ("input_jitter", self.input_jitter > 0.0),
+            ("dropout", self.dropout != [0.0; 2]),
+            ("averaging", self.averaging > 0.0),
+        ];
+        for (field, is_set) in of_spikes {
+            let allowed = "0 with units = \"conventional\"";
+            c.that(!(is_conventional && is_set), field, "above 0", allowed);
+        }
         let listed = format!("{:?}", self.readouts);
         let allowed = "an empty list with goal = \"classification\"";
         c.that(reconstructs || self.readouts.is_empty(), "readouts", listed, allowed);

@@ -120,6 +120,17 @@ fn dropout_leaves_spikes_out_and_makes_the_rest_stronger() {
 }
 
 #[test]
+fn conventional_units_refuse_what_only_spiking_ones_do() {
+    let fields =
+        |params: Params| params.check().found.iter().map(|f| f.field.clone()).collect::<Vec<_>>();
+    let set =
+        Params { input_jitter: 0.1, dropout: [0.0, 0.1], averaging: 0.9, ..Params::default() };
+    assert!(fields(set.clone()).is_empty());
+    let conventional = Params { units: Units::Conventional, ..set };
+    assert_eq!(fields(conventional), ["input_jitter", "dropout", "averaging"]);
+}
+
+#[test]
 fn the_gradient_is_the_central_difference_of_the_loss() {
     let no_clips =
         crate::times::alpha::layer::Clips { derivative: f64::INFINITY, gradient: f64::INFINITY };
