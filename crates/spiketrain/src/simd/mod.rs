@@ -24,8 +24,8 @@
 //! must be `#[inline(always)]`, or it is compiled for the plain machine; closures and iterator
 //! adaptors over `V` are not always inlined, so write plain loops over `V`.
 //!
-//! **Levels.** Portable code; AVX2 with FMA; AVX-512 F (with both). A [`Simd`] of a level exists
-//! only where all its features were detected; tests walk [`Simd::available`].
+//! **Levels.** Portable code; AVX2 with FMA and POPCNT; AVX-512 F (with all three). A [`Simd`] of a
+//! level exists only where all its features were detected; tests walk [`Simd::available`].
 //!
 //! **The same bits.** The compiler never fuses a multiplication and an addition by itself, so a
 //! body of operations per lane gives the same bits at every level, whatever its vectors' width.
@@ -80,7 +80,7 @@ impl Simd {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("fma") {
+            if has!("avx2") && has!("fma") && has!("popcnt") {
                 found.push(Simd(Level::Avx2));
                 if has!("avx512f") {
                     found.push(Simd(Level::Avx512));
@@ -109,14 +109,14 @@ macro_rules! dispatch {
         $(#[$doc])*
         $vis fn $name(simd: $crate::simd::Simd, $($arg: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,popcnt")]
             fn avx2($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code, reason = "not every body names it")]
                 type V = $crate::simd::Avx2;
                 $body($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx2,fma,popcnt")]
             fn avx512($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code, reason = "not every body names it")]
                 type V = $crate::simd::Avx512;

@@ -3,8 +3,44 @@
 //! SAFETY of all blocks below: the instructions are there, because [`Vector`] is used only in
 //! bodies of `dispatch`; what pointers need, the caller promises.
 
-use super::{Level, Vector, write_each_bit};
+use super::{Level, Vector};
 use std::arch::x86_64::*;
+
+/// For each byte the positions of its bits that are set, ascending, one a byte; then zeros.
+static POSITIONS: [[u8; 8]; 256] = positions();
+
+const fn positions() -> [[u8; 8]; 256] {
+    let mut all = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < all.len() {
+        let (mut bit, mut n) = (0, 0);
+        while bit < 8 {
+            if bits >> bit & 1 == 1 {
+                all[bits][n] = bit as u8;
+                n += 1;
+            }
+            bit += 1;
+        }
+        bits += 1;
+    }
+    all
+}
+
+/// Writes `base + bit` for each bit that is set, in ascending order, and what follows up to eight
+/// values.
+///
+/// # Safety
+///
+/// 8 values can be written at `to`; the machine has AVX2.
+#[inline(always)]
+unsafe fn write_positions(bits: u8, base: u32, to: *mut u32) {
+    // SAFETY: the caller's promise; an entry of the table is 8 bytes.
+    unsafe {
+        let packed = _mm_loadl_epi64(POSITIONS[usize::from(bits)].as_ptr().cast());
+        let index = _mm256_add_epi32(_mm256_cvtepu8_epi32(packed), _mm256_set1_epi32(base as i32));
+        _mm256_storeu_si256(to.cast(), index);
+    }
+}
 
 /// Two registers of eight lanes.
 #[derive(Clone, Copy)]
@@ -112,8 +148,12 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn write_bits(bits: u32, base: u32, to: *mut u32) {
-        // SAFETY: see the module.
-        unsafe { write_each_bit(bits, base, to) }
+        let (low, high) = (bits as u8, (bits >> 8) as u8);
+        // SAFETY: see the module; the second half begins at the eighth value at the latest.
+        unsafe {
+            write_positions(low, base, to);
+            write_positions(high, base + 8, to.add(low.count_ones() as usize));
+        }
     }
 }
 
