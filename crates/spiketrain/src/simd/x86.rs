@@ -26,8 +26,8 @@ const fn positions() -> [[u8; 8]; 256] {
     all
 }
 
-/// Writes `base + bit` for each bit that is set, in ascending order, and what follows up to eight
-/// values.
+/// Writes eight values: `base + bit` for each bit that is set, in ascending order; the rest is
+/// without meaning.
 ///
 /// # Safety
 ///
