@@ -9,17 +9,16 @@ mod moments;
 mod rows;
 
 use super::kernel::Spikes;
-use super::neuron::{Lif, Threshold};
+use super::neuron::{Known, Lif, Threshold, known};
 use super::norm::{Affine, Moments, Norm, PerStep};
 use super::parameters::{Gradients, Parameters};
 use super::shards::{self, Workspaces};
 use super::signal::{Data, Gradient, Signal};
-use crate::simd::{Simd, dispatch};
-use crate::spikes::Shape;
+use crate::simd::{Block, LANES, Simd, Vector, dispatch, load_lanes, store_lanes};
 use moments::fold;
 pub use moments::moments;
-use rows::Tiles;
 pub(crate) use rows::{AffineTiles, Images, Shard};
+use rows::{BLOCKS, PART, Part, Tiles, parts_of_row};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -191,11 +190,11 @@ fn to_normalised(
 
 dispatch! {
     /// [`to_normalised`] for some samples.
-    fn back(images: Images<'_>, tiles: &AffineTiles, mean: Option<&Tiles>, neurons: Neurons<'_>, shard: Shard<'_, f32>) -> Sums = back_body;
+    fn back(images: Images<'_>, tiles: &AffineTiles, mean: Option<&Tiles>, neurons: Neurons<'_>, shard: Shard<'_, f32>) -> Sums = back_body::<V>;
 }
 
 #[inline(always)]
-fn back_body(
+fn back_body<V: Vector>(
     images: Images<'_>,
     tiles: &AffineTiles,
     mean: Option<&Tiles>,
@@ -204,26 +203,23 @@ fn back_body(
 ) -> Sums {
     let (shape, row_len) = (images.shape, images.row());
     let mut sums = Sums::new(images.n_steps, shape.channels);
-    let mut scratch = BackScratch::new(images.n_steps, shape);
+    let mut scratch = BackScratch::new(images.n_steps, row_len);
     for (n, mut d) in (shard.first..).zip(shard.samples) {
         scratch.clear();
         for row in 0..shape.height {
-            let at = row * row_len..(row + 1) * row_len;
-            match neurons {
-                Neurons::Absent => {}
-                Neurons::Recursion(lif, threshold) => {
-                    let y = |t| &images.at(t, n)[at.clone()];
-                    sums.threshold += scratch.neuron(lif, threshold, tiles, y, &mut d, at.clone());
-                }
-                Neurons::Derivative(derivative) => {
-                    let of_row = &derivative[n * shape.len()..][at.clone()];
-                    d[0][at.clone()].iter_mut().zip(of_row).for_each(|(d, &f)| *d *= f);
-                }
-            }
-            if let Some(mean) = mean {
-                for (t, d) in d.iter().enumerate() {
-                    let y = &images.at(t, n)[at.clone()];
-                    scratch.count(t, &d[at.clone()], y, mean.at(t));
+            for along in parts_of_row(row_len) {
+                let part = Part { n, first: row * row_len, along };
+                match neurons {
+                    Neurons::Absent => scratch.pass::<V>(images, mean, None, &part, &mut d),
+                    Neurons::Recursion(lif, threshold) => known!(lif, threshold, |neuron| {
+                        let learns = matches!(lif.threshold, Threshold::Learned(_));
+                        let of = Recursion { neuron, learns, tiles, mean };
+                        sums.threshold += scratch.neuron::<V, _, _, _>(images, &of, &part, &mut d);
+                    }),
+                    Neurons::Derivative(factors) => {
+                        let factors = &factors[n * shape.len()..][..shape.len()];
+                        scratch.pass::<V>(images, mean, Some(factors), &part, &mut d);
+                    }
                 }
             }
         }
@@ -244,30 +240,49 @@ fn spikes_of(neuron: &Lif, threshold: f32, input: &Signal, tiles: &AffineTiles) 
 
 dispatch! {
     /// Spikes of some samples.
-    fn fire(images: Images<'_>, tiles: &AffineTiles, neuron: &Lif, threshold: f32, shard: Shard<'_, u64>) = fire_body;
+    fn fire(images: Images<'_>, tiles: &AffineTiles, neuron: &Lif, threshold: f32, shard: Shard<'_, u64>) = fire_body::<V>;
 }
 
 #[inline(always)]
-fn fire_body(
+fn fire_body<V: Vector>(
     images: Images<'_>,
     tiles: &AffineTiles,
     neuron: &Lif,
     threshold: f32,
     shard: Shard<'_, u64>,
 ) {
-    let (height, row_len) = (images.shape.height, images.row());
-    let (mut u, mut v) = (vec![0.0; row_len], vec![0.0; row_len]);
+    let row_len = images.row();
     for (n, mut words) in (shard.first..).zip(shard.samples) {
-        let row_words = words[0].len() / height;
-        for row in 0..height {
-            v.fill(0.0);
-            for (t, words) in words.iter_mut().enumerate() {
-                tiles.apply(t, &images.at(t, n)[row * row_len..][..row_len], &mut u);
-                neuron.charge(&v, &mut u);
-                neuron.fire(&u, threshold, &mut words[row * row_words..][..row_words]);
-                neuron.reset(&u, threshold, &mut v);
+        let row_words = words[0].len() / images.shape.height;
+        for row in 0..images.shape.height {
+            for along in parts_of_row(row_len) {
+                let part = Part { n, first: row * row_len, along };
+                let word = row * row_words + part.along.start / PART;
+                known!(neuron, threshold, |neuron| fire_part::<V, _, _, _>(
+                    images, tiles, neuron, &part, &mut words, word
+                ));
             }
         }
+    }
+}
+
+/// Spikes of a part of a row, to one word of each step.
+#[inline(always)]
+fn fire_part<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
+    images: Images<'_>,
+    tiles: &AffineTiles,
+    neuron: Known<HARD, DETACHED, AT>,
+    part: &Part,
+    words: &mut [&mut [u64]],
+    word: usize,
+) {
+    let lanes = u64::MAX >> (PART - part.along.len());
+    let mut v = [V::splat(0.0); BLOCKS];
+    for (t, words) in words.iter_mut().enumerate() {
+        part.prefetch_ahead(images.at(t, part.n));
+        let u = neuron.charge(v, tiles.blocks(t, part, images.at(t, part.n)));
+        words[word] = neuron.fire(u) & lanes;
+        v = neuron.reset(u);
     }
 }
 
@@ -371,25 +386,29 @@ impl Sums {
     }
 }
 
-/// Memory of the backward pass over one row of one sample.
+/// What the backward pass through neurons needs to know of them.
+struct Recursion<'a, const HARD: bool, const DETACHED: bool, const AT: bool> {
+    neuron: Known<HARD, DETACHED, AT>,
+    learns: bool,
+    tiles: &'a AffineTiles,
+    mean: Option<&'a Tiles>,
+}
+
+/// Memory of the backward pass over one sample.
 struct BackScratch {
     row: usize,
-    /// Membranes `[time, row]`.
-    u: Vec<f32>,
-    /// v going forward, A going backward.
-    a: Vec<f32>,
-    h: Vec<f32>,
-    /// Σ d over the rows of one sample, `[time, row]`.
+    /// Membranes of a part of a row, `[time, lane]`.
+    u: Vec<[Block; BLOCKS]>,
+    /// Σ d over the rows of the sample, `[time, row]`.
     d: Vec<f32>,
     /// Σ d·(y − μ), `[time, row]`.
     d_centred: Vec<f32>,
 }
 
 impl BackScratch {
-    fn new(n_steps: usize, shape: Shape) -> Self {
-        let row = shape.width * shape.channels;
-        let (one, all) = (vec![0.0; row], vec![0.0; n_steps * row]);
-        Self { row, u: all.clone(), a: one.clone(), h: one, d: all.clone(), d_centred: all }
+    fn new(n_steps: usize, row: usize) -> Self {
+        let all = vec![0.0; n_steps * row];
+        Self { row, u: vec![[[0.0; LANES]; BLOCKS]; n_steps], d: all.clone(), d_centred: all }
     }
 
     #[inline(always)]
@@ -398,45 +417,92 @@ impl BackScratch {
         self.d_centred.fill(0.0);
     }
 
-    /// Membranes forward, gradients backward, for the row `at` of every image in `d`; returns
-    /// dL/dθ of the row.
+    /// Membranes forward, gradients backward, for a part of every image in `d`; returns its dL/dθ.
     #[inline(always)]
-    fn neuron<'a>(
+    fn neuron<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
         &mut self,
-        neuron: &Lif,
-        threshold: f32,
-        tiles: &AffineTiles,
-        y: impl Fn(usize) -> &'a [f32],
+        images: Images<'_>,
+        of: &Recursion<'_, HARD, DETACHED, AT>,
+        part: &Part,
         d: &mut [&mut [f32]],
-        at: Range<usize>,
     ) -> f64 {
-        let (row, learns) = (self.row, matches!(neuron.threshold, Threshold::Learned(_)));
-        self.a.fill(0.0);
-        for (t, u) in self.u.chunks_exact_mut(row).enumerate() {
-            tiles.apply(t, y(t), u);
-            neuron.charge(&self.a, u);
-            neuron.reset(u, threshold, &mut self.a);
+        let Recursion { neuron, learns, tiles, mean } = *of;
+        let mut v = [V::splat(0.0); BLOCKS];
+        for t in 0..d.len() {
+            let y = images.at(t, part.n);
+            part.prefetch_ahead(y);
+            part.prefetch_ahead(d[t]);
+            let u = neuron.charge(v, tiles.blocks(t, part, y));
+            for b in 0..BLOCKS {
+                u[b].write(&mut self.u[t][b]);
+            }
+            v = neuron.reset(u);
         }
-        self.a.fill(0.0);
+        let mut a = [V::splat(0.0); BLOCKS];
         let mut d_threshold = 0.0;
-        for (u, d) in self.u.chunks_exact(row).zip(d).rev() {
-            neuron.slope.write(u, threshold, &mut self.h);
-            neuron.backward(u, threshold, &mut self.h, &mut self.a, &mut d[at.clone()]);
+        for t in (0..d.len()).rev() {
+            let mut u = [V::splat(0.0); BLOCKS];
+            for b in 0..BLOCKS {
+                u[b] = V::read(&self.u[t][b]);
+            }
+            let h = neuron.slopes(u);
+            let g = part.load(d[t]);
+            let (x, through) = neuron.back(u, h, &mut a, g);
+            part.store(&x, d[t]);
+            if let Some(mean) = mean {
+                self.count(t, part, x, images.at(t, part.n), mean);
+            }
             if learns {
-                d_threshold -= self.h.iter().map(|&h| f64::from(h)).sum::<f64>();
+                let mut lanes = [0.0; PART];
+                store_lanes::<V, BLOCKS>(&through, &mut lanes);
+                let lanes = &lanes[..part.along.len()];
+                d_threshold -= lanes.iter().map(|&h| f64::from(h)).sum::<f64>();
             }
         }
         d_threshold
     }
 
+    /// The same without neurons: through a known derivative, or as it is.
     #[inline(always)]
-    fn count(&mut self, t: usize, d: &[f32], y: &[f32], mean: &[f32]) {
-        let sum = &mut self.d[t * self.row..][..self.row];
-        let centred = &mut self.d_centred[t * self.row..][..self.row];
-        for i in 0..self.row {
-            sum[i] += d[i];
-            centred[i] += d[i] * (y[i] - mean[i]);
+    fn pass<V: Vector>(
+        &mut self,
+        images: Images<'_>,
+        mean: Option<&Tiles>,
+        factors: Option<&[f32]>,
+        part: &Part,
+        d: &mut [&mut [f32]],
+    ) {
+        for t in 0..d.len() {
+            let mut x: [V; BLOCKS] = part.load(d[t]);
+            if let Some(factors) = factors {
+                let factors: [V; BLOCKS] = part.load(factors);
+                for b in 0..BLOCKS {
+                    x[b] = x[b].times(factors[b]);
+                }
+                part.store(&x, d[t]);
+            }
+            if let Some(mean) = mean {
+                self.count(t, part, x, images.at(t, part.n), mean);
+            }
         }
+    }
+
+    #[inline(always)]
+    fn count<V: Vector>(&mut self, t: usize, part: &Part, d: [V; BLOCKS], y: &[f32], mean: &Tiles) {
+        let y: [V; BLOCKS] = part.load(y);
+        let mean: [V; BLOCKS] = load_lanes(&mean.at(t)[part.along.clone()]);
+        let sum = &mut self.d[t * self.row..][part.along.clone()];
+        let mut sums: [V; BLOCKS] = load_lanes(sum);
+        for b in 0..BLOCKS {
+            sums[b] = sums[b].plus(d[b]);
+        }
+        store_lanes(&sums, sum);
+        let sum = &mut self.d_centred[t * self.row..][part.along.clone()];
+        let mut sums: [V; BLOCKS] = load_lanes(sum);
+        for b in 0..BLOCKS {
+            sums[b] = sums[b].plus(d[b].times(V::minus(y[b], mean[b])));
+        }
+        store_lanes(&sums, sum);
     }
 
     #[inline(always)]

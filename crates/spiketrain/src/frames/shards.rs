@@ -1,7 +1,7 @@
 //! Work in fixed shards: the same shards on any number of threads, and sums over them in one fixed
 //! order, so that results do not depend on scheduling.
 
-use super::kernel::{Workspace, lock};
+use super::kernel::{Workspace, ask_for_large_pages, lock};
 use super::signal::{Data, Signal};
 use rayon::prelude::*;
 use std::ops::{Deref, DerefMut, Range};
@@ -173,7 +173,9 @@ impl Workspaces {
 fn with_len(mut values: Vec<f32>, len: usize) -> Vec<f32> {
     if values.capacity() == 0 {
         // Zeros of the system's: no page is touched yet.
-        return vec![0.0; len];
+        values = vec![0.0; len];
+        ask_for_large_pages(&values);
+        return values;
     }
     values.resize(len, 0.0);
     values

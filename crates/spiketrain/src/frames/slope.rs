@@ -1,6 +1,7 @@
 //! Surrogate slopes h(a), a = u − θ: what stands in for the derivative of the step function.
 
 use crate::check::Checks;
+use crate::simd::{LANES, Vector};
 use serde::{Deserialize, Serialize};
 
 /// A slope, by name and width: `slope = { triangle = { width = 1.0 } }`.
@@ -105,6 +106,36 @@ impl Slope {
                 each(u, threshold, out, |a| height * exp(k * a * a));
             }
         }
+    }
+
+    /// h(u − threshold) of blocks in registers.
+    #[inline(always)]
+    pub(crate) fn blocks<V: Vector, const N: usize>(&self, u: [V; N], threshold: f32) -> [V; N] {
+        let (mut h, zero, at) = (u, V::splat(0.0), V::splat(threshold));
+        match *self {
+            Slope::Triangle { width } => {
+                let (scale, width) = (V::splat(1.0 / (width * width)), V::splat(width));
+                for b in 0..N {
+                    let inside = width.minus(u[b].minus(at).abs());
+                    h[b] = inside.at_most(zero, zero, inside.times(scale));
+                }
+            }
+            Slope::Rectangle { width } => {
+                let (height, width) = (V::splat(0.5 / width), V::splat(width));
+                for b in 0..N {
+                    h[b] = width.at_most(u[b].minus(at).abs(), zero, height);
+                }
+            }
+            _ => {
+                for b in 0..N {
+                    let (mut membranes, mut slopes) = ([0.0; LANES], [0.0; LANES]);
+                    u[b].write(&mut membranes);
+                    self.write(&membranes, threshold, &mut slopes);
+                    h[b] = V::read(&slopes);
+                }
+            }
+        }
+        h
     }
 
     /// h(u − threshold) of one value.

@@ -100,6 +100,59 @@ impl Simd {
     }
 }
 
+/// Reads as many lanes as `from` has, and zeros.
+#[inline(always)]
+pub(crate) fn load_lanes<V: Vector, const N: usize>(from: &[f32]) -> [V; N] {
+    #[cold]
+    fn fill<const N: usize>(from: &[f32], lanes: &mut [Block; N]) {
+        lanes.as_flattened_mut()[..from.len()].copy_from_slice(from);
+    }
+    let mut lanes;
+    let mut from = from;
+    if from.len() < N * LANES {
+        lanes = [[0.0; LANES]; N];
+        fill(from, &mut lanes);
+        from = lanes.as_flattened();
+    }
+    let mut sums = [V::splat(0.0); N];
+    for (block, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: there are at least `N` blocks.
+        *sum = unsafe { V::load(from.as_ptr().add(block * LANES)) };
+    }
+    sums
+}
+
+/// Writes as many lanes as `out` has.
+#[inline(always)]
+pub(crate) fn store_lanes<V: Vector, const N: usize>(sums: &[V; N], out: &mut [f32]) {
+    if out.len() == N * LANES {
+        for (block, sum) in sums.iter().enumerate() {
+            // SAFETY: `out` holds `N` blocks.
+            unsafe { sum.store(out.as_mut_ptr().add(block * LANES)) };
+        }
+    } else {
+        let mut lanes = [[0.0f32; LANES]; N];
+        for (sum, block) in sums.iter().zip(&mut lanes) {
+            sum.write(block);
+        }
+        out.copy_from_slice(&lanes.as_flattened()[..out.len()]);
+    }
+}
+
+/// Asks for 64 values from `at` on ahead of their use; they need not be there.
+#[inline(always)]
+pub(crate) fn prefetch(values: &[f32], at: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in 0..4 {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = values.as_ptr().wrapping_add(at + line * LANES);
+        // SAFETY: the instruction reads nothing a program could see and takes every address.
+        unsafe { _mm_prefetch(line.cast(), _MM_HINT_T0) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (values, at);
+}
+
 /// Defines `$name(simd, …)`, which calls `$body(…)` compiled for the level; see the module.
 macro_rules! dispatch {
     (

@@ -4,8 +4,55 @@
 use super::super::norm::{Affine, PerStep};
 use super::super::shards;
 use super::super::signal::Signal;
+use crate::simd::{LANES, Vector, load_lanes, prefetch, store_lanes};
 use crate::spikes::Shape;
 use std::ops::Range;
+
+/// Blocks of a row that are worked on for all steps at a time: those of one word of spikes, few
+/// enough that they stay in registers.
+pub(super) const BLOCKS: usize = 4;
+
+/// Values of as many blocks.
+pub(super) const PART: usize = BLOCKS * LANES;
+
+/// The parts of a row, the last with what is left.
+#[inline(always)]
+pub(super) fn parts_of_row(row: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..row).step_by(PART).map(move |first| first..row.min(first + PART))
+}
+
+/// A part of a row of a sample.
+pub(super) struct Part {
+    /// The sample.
+    pub(super) n: usize,
+    /// First value of the row in its image.
+    pub(super) first: usize,
+    /// Its place in the row.
+    pub(super) along: Range<usize>,
+}
+
+impl Part {
+    /// Its values of an image, and zeros.
+    #[inline(always)]
+    pub(super) fn load<V: Vector>(&self, image: &[f32]) -> [V; BLOCKS] {
+        load_lanes(&image[self.first..][self.along.clone()])
+    }
+
+    /// Writes its values to an image.
+    #[inline(always)]
+    pub(super) fn store<V: Vector>(&self, values: &[V; BLOCKS], image: &mut [f32]) {
+        store_lanes(values, &mut image[self.first..][self.along.clone()]);
+    }
+
+    /// Asks for values of an image ahead of their use: those of a part are read from one image
+    /// after another, too far apart for the machine to see by itself what comes next.
+    #[inline(always)]
+    pub(super) fn prefetch_ahead(&self, image: &[f32]) {
+        /// Values ahead, as measured.
+        const AHEAD: usize = 4 * PART;
+        prefetch(image, self.first + self.along.start + AHEAD);
+    }
+}
 
 /// Factors per step, written out along one row `[column, channel]` of an image.
 pub(crate) struct Tiles {
@@ -33,7 +80,8 @@ impl Tiles {
 
     #[inline(always)]
     pub(crate) fn at(&self, t: usize) -> &[f32] {
-        &self.values[t % self.n_steps * self.row..][..self.row]
+        let step = if self.n_steps == 1 { 0 } else { t };
+        &self.values[step * self.row..][..self.row]
     }
 }
 
@@ -60,6 +108,20 @@ impl AffineTiles {
         for (((x, &y), &a), &b) in x.iter_mut().zip(y).zip(scale).zip(shift) {
             *x = a * y + b;
         }
+    }
+}
+
+impl AffineTiles {
+    /// The same for a part of an image.
+    #[inline(always)]
+    pub(super) fn blocks<V: Vector>(&self, t: usize, part: &Part, image: &[f32]) -> [V; BLOCKS] {
+        let scale: [V; BLOCKS] = load_lanes(&self.scale.at(t)[part.along.clone()]);
+        let shift: [V; BLOCKS] = load_lanes(&self.shift.at(t)[part.along.clone()]);
+        let mut x: [V; BLOCKS] = part.load(image);
+        for b in 0..BLOCKS {
+            x[b] = scale[b].times(x[b]).plus(shift[b]);
+        }
+        x
     }
 }
 

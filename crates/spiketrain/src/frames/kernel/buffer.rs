@@ -19,6 +19,8 @@ impl Buffer {
     pub(super) fn first(&mut self, n: usize) -> &mut [f32] {
         let n_lines = n.div_ceil(LANES);
         if self.lines.len() < n_lines {
+            self.lines.reserve_exact(n_lines - self.lines.len());
+            ask_for_large_pages(self.lines.spare_capacity_mut());
             self.lines.resize(n_lines, Line([0.0; LANES]));
         }
         &mut self.as_mut_slice()[..n]
@@ -43,6 +45,27 @@ impl Buffer {
         // SAFETY: as for `as_slice`.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), n) }
     }
+}
+
+/// Asks the system to back memory that was not touched yet by large pages, where there are any in
+/// it: rows of images one step apart lie on pages of their own, and where each is to be looked up
+/// costs as much as the work on it.
+pub(in crate::frames) fn ask_for_large_pages<T>(memory: &[T]) {
+    /// Bytes of a large page.
+    const LARGE: usize = 2 << 20;
+    let bytes = memory.as_ptr_range();
+    let (start, end) = (bytes.start as usize, bytes.end as usize);
+    let (start, end) = (start.next_multiple_of(LARGE), end / LARGE * LARGE);
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if start < end {
+        let first = memory.as_ptr().cast::<libc::c_void>().cast_mut();
+        let first = first.wrapping_byte_add(start - bytes.start as usize);
+        // SAFETY: the range lies in `memory`, and the advice leaves what it holds alone. Systems
+        // without large pages refuse it, which changes nothing.
+        unsafe { libc::madvise(first, end - start, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = start < end;
 }
 
 /// Buffers to be used again.

@@ -22,7 +22,7 @@ mod spikes;
 mod winograd;
 
 pub use buffer::Buffers;
-pub(super) use buffer::lock;
+pub(super) use buffer::{ask_for_large_pages, lock};
 pub use conv::{Algorithm, Conv2d, Forms, Weights, Workspace, add_bias_gradient};
 pub use pool::Pool;
 pub use simd::Simd;

@@ -8,6 +8,7 @@ use super::panel::{Panel, Panels};
 use super::product::ZEROS;
 use super::simd::{LANES, Simd, Vector, dispatch};
 use super::spikes::{SpikeView, WORD};
+use crate::simd::{load_lanes, store_lanes};
 pub(super) use gradient::{Tiles, weight_gradient};
 use std::ops::Range;
 
@@ -200,40 +201,5 @@ fn forward_blocks<V: Vector, const N: usize>(
             }
             store_lanes(&sums, out);
         }
-    }
-}
-
-/// Reads as many lanes as `from` has, and zeros.
-#[inline(always)]
-fn load_lanes<V: Vector, const N: usize>(from: &[f32]) -> [V; N] {
-    let mut lanes = ZEROS;
-    let mut from = from;
-    if from.len() < N * LANES {
-        lanes[..from.len()].copy_from_slice(from);
-        from = &lanes;
-    }
-    let mut sums = [V::splat(0.0); N];
-    for (block, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: there are at least `N` blocks.
-        *sum = unsafe { V::load(from.as_ptr().add(block * LANES)) };
-    }
-    sums
-}
-
-/// Writes as many lanes as `out` has.
-#[inline(always)]
-fn store_lanes<V: Vector, const N: usize>(sums: &[V; N], out: &mut [f32]) {
-    if out.len() == N * LANES {
-        for (block, sum) in sums.iter().enumerate() {
-            // SAFETY: `out` holds `N` blocks.
-            unsafe { sum.store(out.as_mut_ptr().add(block * LANES)) };
-        }
-    } else {
-        let mut lanes = ZEROS;
-        for (block, sum) in sums.iter().enumerate() {
-            // SAFETY: `lanes` holds four blocks, the most there are.
-            unsafe { sum.store(lanes.as_mut_ptr().add(block * LANES)) };
-        }
-        out.copy_from_slice(&lanes[..out.len()]);
     }
 }

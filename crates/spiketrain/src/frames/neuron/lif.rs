@@ -20,6 +20,7 @@
 use super::super::parameters::{Kind, ParameterId, Parameters};
 use super::super::slope::Slope;
 use crate::check::Checks;
+use crate::simd::{LANES, Vector};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a spike does to the membrane.
@@ -223,46 +224,129 @@ impl Lif {
             pairs.for_each(|(v, &u)| *v = if u > threshold { after(u) } else { u });
         }
     }
+}
 
-    /// One step backward. `h` holds the slope and then −dL/dθ of each neuron, `a` holds A\[t\] and
-    /// then A\[t−1\], `d` holds g\[t\] and then dL/dx\[t\].
-    #[inline(always)]
-    pub fn backward(&self, u: &[f32], threshold: f32, h: &mut [f32], a: &mut [f32], d: &mut [f32]) {
-        match (self.reset, self.detach_reset) {
-            (Reset::Hard, false) => self.back::<true, false>(u, threshold, h, a, d),
-            (Reset::Hard, true) => self.back::<true, true>(u, threshold, h, a, d),
-            (_, false) => self.back::<false, false>(u, threshold, h, a, d),
-            (_, true) => self.back::<false, true>(u, threshold, h, a, d),
+/// Neurons whose kind the compiler knows, for blocks in registers: the same equations.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<const HARD: bool, const DETACHED: bool, const AT: bool> {
+    decay: f32,
+    gain: f32,
+    threshold: f32,
+    kappa: f32,
+    slope: Slope,
+}
+
+/// Calls a method of the [`Known`] neurons of a [`Lif`] with a threshold: `known!(lif, threshold,
+/// |neuron| …)`.
+macro_rules! known {
+    ($lif:expr, $threshold:expr, |$neuron:ident| $call:expr) => {
+        known!(@ $lif, $threshold, $neuron, $call,
+            [true true true] [true true false] [true false true] [true false false]
+            [false true true] [false true false] [false false true] [false false false])
+    };
+    (@ $lif:expr, $threshold:expr, $neuron:ident, $call:expr, $([$hard:tt $detached:tt $at:tt])*) => {
+        match ($lif.reset == $crate::frames::neuron::Reset::Hard, $lif.detach_reset, $lif.fires_at_threshold) {
+            $(($hard, $detached, $at) => {
+                let $neuron = $lif.known::<$hard, $detached, $at>($threshold);
+                $call
+            })*
         }
+    };
+}
+pub(crate) use known;
+
+impl Lif {
+    /// The neurons with this threshold. The kind must be theirs; use [`known`].
+    #[inline(always)]
+    pub(crate) fn known<const HARD: bool, const DETACHED: bool, const AT: bool>(
+        &self,
+        threshold: f32,
+    ) -> Known<HARD, DETACHED, AT> {
+        let (decay, gain, slope) = (self.decay, self.gain, self.slope);
+        Known { decay, gain, threshold, kappa: self.thresholds_lost(), slope }
+    }
+}
+
+impl<const HARD: bool, const DETACHED: bool, const AT: bool> Known<HARD, DETACHED, AT> {
+    /// Equation 1: the membranes, from those before and the input.
+    #[inline(always)]
+    pub(crate) fn charge<V: Vector, const N: usize>(&self, v: [V; N], x: [V; N]) -> [V; N] {
+        let (decay, gain) = (V::splat(self.decay), V::splat(self.gain));
+        let mut u = x;
+        for b in 0..N {
+            u[b] = decay.times(v[b]).plus(gain.times(x[b]));
+        }
+        u
     }
 
+    /// Equation 2: bit i says whether neuron i fires.
     #[inline(always)]
-    fn back<const HARD: bool, const DETACHED: bool>(
-        &self,
-        u: &[f32],
-        threshold: f32,
-        h: &mut [f32],
-        a: &mut [f32],
-        d: &mut [f32],
-    ) {
-        let n = u.len();
-        let (h, a, d) = (&mut h[..n], &mut a[..n], &mut d[..n]);
-        let (decay, gain, at) = (self.decay, self.gain, self.fires_at_threshold);
-        let kappa = self.thresholds_lost();
-        for i in 0..n {
-            let fires = if at { u[i] >= threshold } else { u[i] > threshold };
-            let through = match (HARD, DETACHED) {
-                (_, true) => d[i],
-                (true, false) => d[i] - u[i] * a[i],
-                (false, false) => d[i] - kappa * threshold * a[i],
-            };
-            let through = through * h[i];
-            let stays = if HARD && fires { 0.0 } else { a[i] };
-            h[i] = if !HARD && fires { through + kappa * a[i] } else { through };
-            let b = through + stays;
-            a[i] = decay * b;
-            d[i] = gain * b;
+    pub(crate) fn fire<V: Vector, const N: usize>(&self, u: [V; N]) -> u64 {
+        let (threshold, mut word) = (V::splat(self.threshold), 0);
+        for b in 0..N {
+            let bits = if AT { !threshold.above(u[b]) & 0xFFFF } else { u[b].above(threshold) };
+            word |= u64::from(bits) << (LANES * b);
         }
+        word
+    }
+
+    /// Equation 3: the membranes after it.
+    #[inline(always)]
+    pub(crate) fn reset<V: Vector, const N: usize>(&self, u: [V; N]) -> [V; N] {
+        let lost = V::splat(self.kappa * self.threshold);
+        let mut v = u;
+        for b in 0..N {
+            let after = if HARD { V::splat(0.0) } else { u[b].minus(lost) };
+            v[b] = self.choose(u[b], after, u[b]);
+        }
+        v
+    }
+
+    /// `fired` where a membrane fires, else `silent`.
+    #[inline(always)]
+    fn choose<V: Vector>(&self, u: V, fired: V, silent: V) -> V {
+        let threshold = V::splat(self.threshold);
+        if AT { threshold.at_most(u, fired, silent) } else { u.at_most(threshold, silent, fired) }
+    }
+
+    /// The slopes at the membranes.
+    #[inline(always)]
+    pub(crate) fn slopes<V: Vector, const N: usize>(&self, u: [V; N]) -> [V; N] {
+        self.slope.blocks(u, self.threshold)
+    }
+
+    /// One step backward: dL/dx\[t\] and −dL/dθ of each neuron, from the slope, A\[t\], which becomes
+    /// A\[t−1\], and g\[t\].
+    #[inline(always)]
+    pub(crate) fn back<V: Vector, const N: usize>(
+        &self,
+        u: [V; N],
+        h: [V; N],
+        a: &mut [V; N],
+        g: [V; N],
+    ) -> ([V; N], [V; N]) {
+        let (decay, gain) = (V::splat(self.decay), V::splat(self.gain));
+        let (kappa, lost) = (V::splat(self.kappa), V::splat(self.kappa * self.threshold));
+        let (mut x, mut to_threshold) = (g, g);
+        for b in 0..N {
+            let through = match (DETACHED, HARD) {
+                (true, _) => g[b],
+                (false, true) => g[b].minus(u[b].times(a[b])),
+                (false, false) => g[b].minus(lost.times(a[b])),
+            };
+            let through = through.times(h[b]);
+            let to_membrane = if HARD {
+                to_threshold[b] = through;
+                through.plus(self.choose(u[b], V::splat(0.0), a[b]))
+            } else {
+                let of_reset = through.plus(kappa.times(a[b]));
+                to_threshold[b] = self.choose(u[b], of_reset, through);
+                through.plus(a[b])
+            };
+            a[b] = decay.times(to_membrane);
+            x[b] = gain.times(to_membrane);
+        }
+        (x, to_threshold)
     }
 }
 

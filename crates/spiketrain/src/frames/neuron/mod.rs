@@ -3,4 +3,5 @@
 mod lif;
 
 pub(crate) use lif::pack;
+pub(crate) use lif::{Known, known};
 pub use lif::{Lif, Params, Reset, Threshold};
