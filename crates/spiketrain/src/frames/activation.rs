@@ -17,8 +17,8 @@ use super::signal::{Data, Gradient, Signal};
 use crate::simd::{Block, LANES, Simd, Vector, dispatch, load_lanes, store_lanes};
 use moments::fold;
 pub use moments::moments;
-pub(crate) use rows::{AffineTiles, Images, Shard};
-use rows::{BLOCKS, PART, Part, Tiles, parts_of_row};
+pub(crate) use rows::{AffineTiles, BLOCKS, Images, Part, Shard};
+use rows::{PART, Tiles};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -201,25 +201,22 @@ fn back_body<V: Vector>(
     neurons: Neurons<'_>,
     shard: Shard<'_, f32>,
 ) -> Sums {
-    let (shape, row_len) = (images.shape, images.row());
+    let shape = images.shape;
     let mut sums = Sums::new(images.n_steps, shape.channels);
-    let mut scratch = BackScratch::new(images.n_steps, row_len);
+    let mut scratch = BackScratch::new(images.n_steps, images.row());
     for (n, mut d) in (shard.first..).zip(shard.samples) {
         scratch.clear();
-        for row in 0..shape.height {
-            for along in parts_of_row(row_len) {
-                let part = Part { n, first: row * row_len, along };
-                match neurons {
-                    Neurons::Absent => scratch.pass::<V>(images, mean, None, &part, &mut d),
-                    Neurons::Recursion(lif, threshold) => known!(lif, threshold, |neuron| {
-                        let learns = matches!(lif.threshold, Threshold::Learned(_));
-                        let of = Recursion { neuron, learns, tiles, mean };
-                        sums.threshold += scratch.neuron::<V, _, _, _>(images, &of, &part, &mut d);
-                    }),
-                    Neurons::Derivative(factors) => {
-                        let factors = &factors[n * shape.len()..][..shape.len()];
-                        scratch.pass::<V>(images, mean, Some(factors), &part, &mut d);
-                    }
+        for part in images.parts(n) {
+            match neurons {
+                Neurons::Absent => scratch.pass::<V>(images, mean, None, &part, &mut d),
+                Neurons::Recursion(lif, threshold) => known!(lif, threshold, |neuron| {
+                    let learns = matches!(lif.threshold, Threshold::Learned(_));
+                    let of = Recursion { neuron, learns, tiles, mean };
+                    sums.threshold += scratch.neuron::<V, _, _, _>(images, &of, &part, &mut d);
+                }),
+                Neurons::Derivative(factors) => {
+                    let factors = &factors[n * shape.len()..][..shape.len()];
+                    scratch.pass::<V>(images, mean, Some(factors), &part, &mut d);
                 }
             }
         }
@@ -251,17 +248,11 @@ fn fire_body<V: Vector>(
     threshold: f32,
     shard: Shard<'_, u64>,
 ) {
-    let row_len = images.row();
     for (n, mut words) in (shard.first..).zip(shard.samples) {
-        let row_words = words[0].len() / images.shape.height;
-        for row in 0..images.shape.height {
-            for along in parts_of_row(row_len) {
-                let part = Part { n, first: row * row_len, along };
-                let word = row * row_words + part.along.start / PART;
-                known!(neuron, threshold, |neuron| fire_part::<V, _, _, _>(
-                    images, tiles, neuron, &part, &mut words, word
-                ));
-            }
+        for part in images.parts(n) {
+            known!(neuron, threshold, |neuron| {
+                fire_part::<V, _, _, _>(images, tiles, neuron, &part, &mut words);
+            });
         }
     }
 }
@@ -274,14 +265,12 @@ fn fire_part<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
     neuron: Known<HARD, DETACHED, AT>,
     part: &Part,
     words: &mut [&mut [u64]],
-    word: usize,
 ) {
-    let lanes = u64::MAX >> (PART - part.along.len());
     let mut v = [V::splat(0.0); BLOCKS];
     for (t, words) in words.iter_mut().enumerate() {
         part.prefetch_ahead(images.at(t, part.n));
         let u = neuron.charge(v, tiles.blocks(t, part, images.at(t, part.n)));
-        words[word] = neuron.fire(u) & lanes;
+        words[part.word] = neuron.fire(u) & part.lanes();
         v = neuron.reset(u);
     }
 }

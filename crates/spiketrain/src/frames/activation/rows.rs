@@ -10,23 +10,19 @@ use std::ops::Range;
 
 /// Blocks of a row that are worked on for all steps at a time: those of one word of spikes, few
 /// enough that they stay in registers.
-pub(super) const BLOCKS: usize = 4;
+pub(crate) const BLOCKS: usize = 4;
 
 /// Values of as many blocks.
 pub(super) const PART: usize = BLOCKS * LANES;
 
-/// The parts of a row, the last with what is left.
-#[inline(always)]
-pub(super) fn parts_of_row(row: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..row).step_by(PART).map(move |first| first..row.min(first + PART))
-}
-
 /// A part of a row of a sample.
-pub(super) struct Part {
+pub(crate) struct Part {
     /// The sample.
-    pub(super) n: usize,
+    pub(crate) n: usize,
+    /// Its word among those of an image's spikes.
+    pub(crate) word: usize,
     /// First value of the row in its image.
-    pub(super) first: usize,
+    first: usize,
     /// Its place in the row.
     pub(super) along: Range<usize>,
 }
@@ -34,20 +30,26 @@ pub(super) struct Part {
 impl Part {
     /// Its values of an image, and zeros.
     #[inline(always)]
-    pub(super) fn load<V: Vector>(&self, image: &[f32]) -> [V; BLOCKS] {
+    pub(crate) fn load<V: Vector>(&self, image: &[f32]) -> [V; BLOCKS] {
         load_lanes(&image[self.first..][self.along.clone()])
     }
 
     /// Writes its values to an image.
     #[inline(always)]
-    pub(super) fn store<V: Vector>(&self, values: &[V; BLOCKS], image: &mut [f32]) {
+    pub(crate) fn store<V: Vector>(&self, values: &[V; BLOCKS], image: &mut [f32]) {
         store_lanes(values, &mut image[self.first..][self.along.clone()]);
+    }
+
+    /// A bit for each of its values.
+    #[inline(always)]
+    pub(crate) fn lanes(&self) -> u64 {
+        u64::MAX >> (PART - self.along.len())
     }
 
     /// Asks for values of an image ahead of their use: those of a part are read from one image
     /// after another, too far apart for the machine to see by itself what comes next.
     #[inline(always)]
-    pub(super) fn prefetch_ahead(&self, image: &[f32]) {
+    pub(crate) fn prefetch_ahead(&self, image: &[f32]) {
         /// Values ahead, as measured.
         const AHEAD: usize = 4 * PART;
         prefetch(image, self.first + self.along.start + AHEAD);
@@ -114,7 +116,7 @@ impl AffineTiles {
 impl AffineTiles {
     /// The same for a part of an image.
     #[inline(always)]
-    pub(super) fn blocks<V: Vector>(&self, t: usize, part: &Part, image: &[f32]) -> [V; BLOCKS] {
+    pub(crate) fn blocks<V: Vector>(&self, t: usize, part: &Part, image: &[f32]) -> [V; BLOCKS] {
         let scale: [V; BLOCKS] = load_lanes(&self.scale.at(t)[part.along.clone()]);
         let shift: [V; BLOCKS] = load_lanes(&self.shift.at(t)[part.along.clone()]);
         let mut x: [V; BLOCKS] = part.load(image);
@@ -147,6 +149,17 @@ impl<'a> Images<'a> {
     pub(crate) fn at(&self, t: usize, n: usize) -> &'a [f32] {
         let image = if self.is_steady { n } else { t * self.n_samples + n };
         &self.values[image * self.shape.len()..][..self.shape.len()]
+    }
+
+    /// The parts of sample `n`, row by row, the last of each row with what is left.
+    #[inline(always)]
+    pub(crate) fn parts(&self, n: usize) -> impl Iterator<Item = Part> {
+        let (height, row) = (self.shape.height, self.row());
+        let row_words = row.div_ceil(PART);
+        (0..height * row_words).map(move |word| {
+            let (first, along) = (word / row_words * row, word % row_words * PART);
+            Part { n, word, first, along: along..row.min(along + PART) }
+        })
     }
 
     /// Values of one row.

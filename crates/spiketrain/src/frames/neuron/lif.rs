@@ -290,6 +290,16 @@ impl<const HARD: bool, const DETACHED: bool, const AT: bool> Known<HARD, DETACHE
         word
     }
 
+    /// The same as 1 and 0.
+    #[inline(always)]
+    pub(crate) fn spikes<V: Vector, const N: usize>(&self, u: [V; N]) -> [V; N] {
+        let mut s = u;
+        for b in 0..N {
+            s[b] = self.choose(u[b], V::splat(1.0), V::splat(0.0));
+        }
+        s
+    }
+
     /// Equation 3: the membranes after it.
     #[inline(always)]
     pub(crate) fn reset<V: Vector, const N: usize>(&self, u: [V; N]) -> [V; N] {

@@ -16,14 +16,13 @@
 //!
 //! e is exactly dr/dx of backpropagation through time with these slopes.
 
-use crate::frames::activation::{AffineTiles, Images};
+use crate::frames::activation::{AffineTiles, BLOCKS, Images, Part};
 use crate::frames::kernel::Spikes;
-use crate::frames::neuron::{Lif, Reset};
+use crate::frames::neuron::{Known, Lif, Reset, known};
 use crate::frames::norm::Affine;
 use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
-use crate::simd::{Simd, dispatch};
-use crate::spikes::Shape;
+use crate::simd::{Simd, Vector, dispatch};
 use std::ops::Range;
 
 /// What one layer of neurons notes, `[sample, row, column, channel]` each.
@@ -132,23 +131,6 @@ pub fn shared_factors(neuron: &Lif, done: usize, n_steps: usize) -> Vec<f32> {
     std::iter::successors(Some(neuron.gain), next).skip(done).take(n_steps).collect()
 }
 
-/// From f\[t\] to f\[t+1\] for a row of membranes u and slopes h.
-#[inline(always)]
-pub fn advance_factor(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
-    let (decay, gain) = (neuron.decay, neuron.gain);
-    let lost = neuron.thresholds_lost() * threshold;
-    let kept = |u: f32, h: f32| {
-        let silent = if neuron.fires(u, threshold) { 0.0 } else { 1.0 };
-        match (neuron.reset, neuron.detach_reset) {
-            (Reset::Hard, true) => silent,
-            (Reset::Hard, false) => silent - u * h,
-            (_, true) => 1.0,
-            (_, false) => 1.0 - lost * h,
-        }
-    };
-    f.iter_mut().zip(u.iter().zip(h)).for_each(|(f, (&u, &h))| *f = gain + decay * *f * kept(u, h));
-}
-
 /// What is the same for all samples of a layer.
 struct Layer<'a> {
     neuron: &'a Lif,
@@ -175,105 +157,112 @@ struct Sample<'a> {
     factor: Option<&'a mut [f32]>,
 }
 
-/// One row of neurons. What goes on from block to block is worked on where it lies.
-struct Row<'a> {
-    u: &'a mut [f32],
-    v: &'a mut [f32],
-    h: &'a mut [f32],
-    f: &'a mut [f32],
-}
-
 dispatch! {
     /// Runs and notes some samples.
-    fn note(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) = note_body;
+    fn note(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) = note_body::<V>;
 }
 
 #[inline(always)]
-fn note_body(images: Images<'_>, layer: &Layer<'_>, first: usize, samples: Vec<Sample<'_>>) {
-    let Shape { height, .. } = images.shape;
-    let row_len = images.row();
-    let [mut u, mut v, mut h, mut f] = std::array::from_fn(|_| vec![0.0f32; row_len]);
+fn note_body<V: Vector>(
+    images: Images<'_>,
+    layer: &Layer<'_>,
+    first: usize,
+    samples: Vec<Sample<'_>>,
+) {
     for (n, mut sample) in (first..).zip(samples) {
-        let row_words = sample.words[0].len() / height;
-        for row in 0..height {
-            let at = row * row_len..(row + 1) * row_len;
-            let words_at = row * row_words..(row + 1) * row_words;
-            let mut neurons = Row {
-                u: &mut u,
-                v: sample.membrane.as_mut().map_or(&mut v, |kept| &mut kept[at.clone()]),
-                h: &mut h,
-                f: sample.factor.as_mut().map_or(&mut f, |kept| &mut kept[at.clone()]),
-            };
-            if layer.is_first {
-                neurons.v.fill(0.0);
-                neurons.f.fill(layer.neuron.gain);
-            }
-            let rate = &mut sample.rate[at.clone()];
-            let eligibility = &mut sample.eligibility[at.clone()];
-            let mut mean = sample.mean.as_mut().map(|mean| &mut mean[at.clone()]);
-            if layer.is_first {
-                rate.fill(0.0);
-                eligibility.fill(0.0);
-            }
-            for (t, words) in sample.words.iter_mut().enumerate() {
-                let y = &images.at(t, n)[at.clone()];
-                if let Some(mean) = &mut mean {
-                    if layer.is_first && t == 0 {
-                        mean.copy_from_slice(y);
-                    } else {
-                        mean.iter_mut().zip(y).for_each(|(m, &y)| *m += y);
-                    }
-                }
-                layer.tiles.apply(t, y, neurons.u);
-                neurons.step(layer, t, &mut words[words_at.clone()], rate, eligibility);
-            }
-            if let Some(scale) = layer.scale {
-                let to_mean = |sum: &mut [f32]| sum.iter_mut().for_each(|s| *s *= scale);
-                to_mean(rate);
-                to_mean(eligibility);
-                mean.into_iter().for_each(to_mean);
-            }
+        for part in images.parts(n) {
+            known!(layer.neuron, layer.threshold, |neuron| {
+                note_part::<V, _, _, _>(images, layer, neuron, &part, &mut sample);
+            });
         }
     }
 }
 
-impl Row<'_> {
-    /// One step of a row; `u` holds the normalised input.
-    #[inline(always)]
-    fn step(
-        &mut self,
-        layer: &Layer<'_>,
-        t: usize,
-        words: &mut [u64],
-        rate: &mut [f32],
-        eligibility: &mut [f32],
-    ) {
-        let Layer { neuron, threshold, factors, .. } = *layer;
+/// One part of a sample, all steps of the block.
+#[inline(always)]
+fn note_part<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
+    images: Images<'_>,
+    layer: &Layer<'_>,
+    neuron: Known<HARD, DETACHED, AT>,
+    part: &Part,
+    sample: &mut Sample<'_>,
+) {
+    let zero = [V::splat(0.0); BLOCKS];
+    let goes_on = |values: &[f32]| if layer.is_first { zero } else { part.load(values) };
+    let (mut rate, mut eligibility) = (goes_on(sample.rate), goes_on(sample.eligibility));
+    let mut v = sample.membrane.as_ref().map_or(zero, |kept| goes_on(kept));
+    let mut f = [V::splat(layer.neuron.gain); BLOCKS];
+    if let (Some(kept), false) = (&sample.factor, layer.is_first) {
+        f = part.load(kept);
+    }
+    let mut sum = sample.mean.as_ref().map_or(zero, |mean| goes_on(mean));
+    for (t, words) in sample.words.iter_mut().enumerate() {
         // Nobody reads what the last step leaves.
         let is_last = t == layer.last;
-        neuron.charge(self.v, self.u);
-        neuron.fire(self.u, threshold, words);
-        neuron.slope.write(self.u, threshold, self.h);
-        let u = self.u.iter();
-        if neuron.fires_at_threshold {
-            let pairs = rate.iter_mut().zip(u);
-            pairs.for_each(|(r, &u)| *r += if u >= threshold { 1.0 } else { 0.0 });
-        } else {
-            let pairs = rate.iter_mut().zip(u);
-            pairs.for_each(|(r, &u)| *r += if u > threshold { 1.0 } else { 0.0 });
-        }
-        match factors.get(t) {
-            Some(&f) => eligibility.iter_mut().zip(&*self.h).for_each(|(e, &h)| *e += f * h),
-            None => {
-                let each = eligibility.iter_mut().zip(self.f.iter().zip(&*self.h));
-                each.for_each(|(e, (&f, &h))| *e += f * h);
-                if !is_last {
-                    advance_factor(neuron, threshold, self.u, self.h, self.f);
-                }
+        let image = images.at(t, part.n);
+        part.prefetch_ahead(image);
+        if sample.mean.is_some() {
+            let y: [V; BLOCKS] = part.load(image);
+            let is_new = layer.is_first && t == 0;
+            for b in 0..BLOCKS {
+                sum[b] = if is_new { y[b] } else { sum[b].plus(y[b]) };
             }
         }
+        let u = neuron.charge(v, layer.tiles.blocks(t, part, image));
+        words[part.word] = neuron.fire(u) & part.lanes();
+        let (h, fires) = (neuron.slopes(u), neuron.spikes(u));
+        let shared = layer.factors.get(t).map(|&f| [V::splat(f); BLOCKS]);
+        let factor = shared.unwrap_or(f);
+        for b in 0..BLOCKS {
+            rate[b] = rate[b].plus(fires[b]);
+            eligibility[b] = eligibility[b].plus(factor[b].times(h[b]));
+        }
         if !is_last {
-            neuron.reset(self.u, threshold, self.v);
+            if shared.is_none() {
+                f = next_factor(layer, fires, u, h, f);
+            }
+            v = neuron.reset(u);
         }
     }
+    if let Some(scale) = layer.scale {
+        let scale = V::splat(scale);
+        for sum in [&mut rate, &mut eligibility, &mut sum] {
+            for b in 0..BLOCKS {
+                sum[b] = sum[b].times(scale);
+            }
+        }
+    }
+    part.store(&rate, sample.rate);
+    part.store(&eligibility, sample.eligibility);
+    let kept = [(&mut sample.mean, &sum), (&mut sample.membrane, &v), (&mut sample.factor, &f)];
+    for (kept, values) in kept {
+        if let Some(kept) = kept {
+            part.store(values, kept);
+        }
+    }
+}
+
+/// From f\[t\] to f\[t+1\], with what fires, membranes and slopes.
+#[inline(always)]
+fn next_factor<V: Vector>(
+    layer: &Layer<'_>,
+    fires: [V; BLOCKS],
+    u: [V; BLOCKS],
+    h: [V; BLOCKS],
+    f: [V; BLOCKS],
+) -> [V; BLOCKS] {
+    let neuron = layer.neuron;
+    let (decay, gain, one) = (V::splat(neuron.decay), V::splat(neuron.gain), V::splat(1.0));
+    let lost = V::splat(neuron.thresholds_lost() * layer.threshold);
+    let mut next = f;
+    for b in 0..BLOCKS {
+        let kept = match (neuron.reset, neuron.detach_reset) {
+            (Reset::Hard, true) => one.minus(fires[b]),
+            (Reset::Hard, false) => one.minus(fires[b]).minus(u[b].times(h[b])),
+            (_, true) => one,
+            (_, false) => one.minus(lost.times(h[b])),
+        };
+        next[b] = gain.plus(decay.times(f[b]).times(kept));
+    }
+    next
 }
