@@ -357,6 +357,33 @@ mod tests {
         out.bits.extend(&bits[..3]);
     }
 
+    dispatch! {
+        fn through_lanes(from: &[f32], to: &mut [f32]) = through_lanes_body::<V>;
+    }
+
+    #[inline(always)]
+    fn through_lanes_body<V: Vector>(from: &[f32], to: &mut [f32]) {
+        prefetch(from, 0);
+        prefetch(from, usize::MAX / 8);
+        let lanes: [V; 2] = load_lanes(from);
+        store_lanes(&lanes, to);
+    }
+
+    #[test]
+    fn as_many_lanes_as_there_are() {
+        let from: Vec<f32> = (1..40).map(|i| i as f32).collect();
+        for (simd, (n_from, n_to)) in Simd::available()
+            .into_iter()
+            .flat_map(|simd| [(32, 32), (39, 32), (5, 32), (32, 17), (0, 3)].map(|n| (simd, n)))
+        {
+            let mut to = vec![9.0; n_to];
+            through_lanes(simd, &from[..n_from], &mut to);
+            let want: Vec<f32> =
+                (0..n_to).map(|i| if i < n_from { from[i] } else { 0.0 }).collect();
+            assert_eq!(to, want, "{simd:?} {n_from} {n_to}");
+        }
+    }
+
     #[test]
     fn levels_give_the_same_bits() {
         let results = Simd::available().into_iter().map(|simd| {

@@ -104,6 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn large_pages_change_nothing() {
+        let mut values: Vec<u32> = (0..2 << 20).collect();
+        ask_for_large_pages(&values);
+        ask_for_large_pages(&values[5..7]);
+        values.extend(2 << 20..3 << 20);
+        ask_for_large_pages(values.spare_capacity_mut());
+        assert!(values.iter().enumerate().all(|(i, &v)| i == v as usize));
+    }
+
+    #[test]
     fn the_least_that_is_enough_is_used_again() {
         let buffers = Buffers::default();
         let sizes = [64, 32, 1024].map(|n| buffers.take(n));

@@ -379,6 +379,7 @@ pub(crate) fn pack(u: &[f32], words: &mut [u64], fires: impl Fn(f32) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Simd, dispatch, load_lanes, store_lanes};
 
     #[test]
     fn packing_keeps_the_order() {
@@ -388,6 +389,100 @@ mod tests {
         for i in 0..192 {
             let expected = u.get(i).is_some_and(|&u| u > 1.0);
             assert_eq!(words[i / 64] >> (i % 64) & 1 == 1, expected, "neuron {i}");
+        }
+    }
+
+    /// What the functions of [`Known`] give, and their word of spikes.
+    #[derive(Debug, Default, PartialEq)]
+    struct Blocks {
+        values: Vec<u32>,
+        word: u64,
+    }
+
+    dispatch! {
+        fn blocks(lif: &Lif, threshold: f32, v: &[f32], x: &[f32]) -> Blocks = blocks_body::<V>;
+    }
+
+    #[inline(always)]
+    fn blocks_body<V: Vector>(lif: &Lif, threshold: f32, v: &[f32], x: &[f32]) -> Blocks {
+        let (v, x): ([V; 4], [V; 4]) = (load_lanes(v), load_lanes(x));
+        known!(lif, threshold, |neuron| {
+            let (u, mut a) = (neuron.charge(v, x), v);
+            let h = neuron.slopes(u);
+            let (d, to_threshold) = neuron.back(u, h, &mut a, x);
+            let mut out = Blocks { word: neuron.fire(u), ..Blocks::default() };
+            for part in [u, neuron.spikes(u), neuron.reset(u), h, d, a, to_threshold] {
+                let mut values = [0.0f32; 64];
+                store_lanes(&part, &mut values);
+                out.values.extend(values.map(f32::to_bits));
+            }
+            out
+        })
+    }
+
+    #[test]
+    fn blocks_follow_the_equations() {
+        let values = |seed: u32| -> Vec<f32> {
+            (0..64u32).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 400.0 - 0.7).collect()
+        };
+        let (mut v, mut x) = (values(1), values(2));
+        // At the threshold.
+        (v[3], x[3]) = (0.0, 1.0);
+        let threshold = 1.0;
+        for (reset, detach_reset, fires_at_threshold) in
+            [Reset::Hard, Reset::Soft, Reset::SoftAfterLeak].into_iter().flat_map(|reset| {
+                [(false, false), (false, true), (true, false), (true, true)]
+                    .map(|(detached, at)| (reset, detached, at))
+            })
+        {
+            for slope in [Slope::Triangle { width: 0.8 }, Slope::Atan { steepness: 2.0 }] {
+                let params = Params {
+                    decay: 0.5,
+                    scales_input: reset == Reset::Soft,
+                    reset,
+                    detach_reset,
+                    fires_at_threshold,
+                    slope,
+                    ..Params::default()
+                };
+                let lif = Lif::new(&params, "layer", &mut Parameters::default());
+                let kappa = lif.thresholds_lost();
+                let (mut u, mut words) = (x.clone(), [0]);
+                lif.charge(&v, &mut u);
+                lif.fire(&u, threshold, &mut words);
+                let s: Vec<f32> =
+                    u.iter().map(|&u| f32::from(u8::from(lif.fires(u, threshold)))).collect();
+                assert!(s.contains(&1.0) && s.contains(&0.0));
+                assert!(lif.gain != 1.0 || (s[3] == 1.0) == fires_at_threshold);
+                let (mut after, mut h) = (vec![0.0; 64], vec![0.0; 64]);
+                lif.reset(&u, threshold, &mut after);
+                slope.write(&u, threshold, &mut h);
+                // The table of the module with g = x and A = v.
+                let each = (0..64).map(|i| {
+                    let through = match (reset, detach_reset) {
+                        (_, true) => x[i],
+                        (Reset::Hard, false) => x[i] - u[i] * v[i],
+                        (_, false) => x[i] - kappa * threshold * v[i],
+                    } * h[i];
+                    let hard = reset == Reset::Hard;
+                    let b = through + if hard && s[i] == 1.0 { 0.0 } else { v[i] };
+                    let of_threshold =
+                        if !hard && s[i] == 1.0 { through + kappa * v[i] } else { through };
+                    (lif.gain * b, lif.decay * b, of_threshold)
+                });
+                let (mut d, mut a, mut to_threshold) = (Vec::new(), Vec::new(), Vec::new());
+                for (of_x, of_v, of_threshold) in each {
+                    d.push(of_x);
+                    a.push(of_v);
+                    to_threshold.push(of_threshold);
+                }
+                let values = [u, s, after, h, d, a, to_threshold].concat();
+                let values = values.into_iter().map(f32::to_bits).collect();
+                let want = Blocks { values, word: words[0] };
+                for simd in Simd::available() {
+                    assert_eq!(blocks(simd, &lif, threshold, &v, &x), want, "{simd:?} {params:?}");
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::frames::neuron::{Known, Lif, Reset, known};
 use crate::frames::norm::Affine;
 use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
-use crate::simd::{Simd, Vector, dispatch};
+use crate::simd::{LANES, Simd, Vector, dispatch, load_lanes, store_lanes};
 use std::ops::Range;
 
 /// What one layer of neurons notes, `[sample, row, column, channel]` each.
@@ -219,7 +219,7 @@ fn note_part<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
         }
         if !is_last {
             if shared.is_none() {
-                f = next_factor(layer, fires, u, h, f);
+                f = next_factor(layer.neuron, layer.threshold, fires, u, h, f);
             }
             v = neuron.reset(u);
         }
@@ -242,18 +242,40 @@ fn note_part<V: Vector, const HARD: bool, const DETACHED: bool, const AT: bool>(
     }
 }
 
-/// From f\[t\] to f\[t+1\], with what fires, membranes and slopes.
+/// From f\[t\] to f\[t+1\] for neurons with membranes u and slopes h.
+pub fn advance_factor(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
+    advance(Simd::best(), neuron, threshold, u, h, f);
+}
+
+dispatch! {
+    /// [`advance_factor`].
+    fn advance(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) = advance_body::<V>;
+}
+
+#[inline(always)]
+fn advance_body<V: Vector>(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
+    /// Values of as many blocks.
+    const PART: usize = BLOCKS * LANES;
+    for ((u, h), f) in u.chunks(PART).zip(h.chunks(PART)).zip(f.chunks_mut(PART)) {
+        let (u, h): ([V; BLOCKS], [V; BLOCKS]) = (load_lanes(u), load_lanes(h));
+        let fires = known!(neuron, threshold, |known| known.spikes(u));
+        let next = next_factor(neuron, threshold, fires, u, h, load_lanes(f));
+        store_lanes(&next, f);
+    }
+}
+
+/// [`advance_factor`] for blocks, with what fires.
 #[inline(always)]
 fn next_factor<V: Vector>(
-    layer: &Layer<'_>,
+    neuron: &Lif,
+    threshold: f32,
     fires: [V; BLOCKS],
     u: [V; BLOCKS],
     h: [V; BLOCKS],
     f: [V; BLOCKS],
 ) -> [V; BLOCKS] {
-    let neuron = layer.neuron;
     let (decay, gain, one) = (V::splat(neuron.decay), V::splat(neuron.gain), V::splat(1.0));
-    let lost = V::splat(neuron.thresholds_lost() * layer.threshold);
+    let lost = V::splat(neuron.thresholds_lost() * threshold);
     let mut next = f;
     for b in 0..BLOCKS {
         let kept = match (neuron.reset, neuron.detach_reset) {
