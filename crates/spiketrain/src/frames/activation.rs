@@ -17,8 +17,8 @@ use super::signal::{Data, Gradient, Signal};
 use crate::simd::{Block, LANES, Simd, Vector, dispatch, load_lanes, store_lanes};
 use moments::fold;
 pub use moments::moments;
-pub(crate) use rows::{AffineTiles, BLOCKS, Images, Part, Shard};
-use rows::{PART, Tiles};
+use rows::Tiles;
+pub(crate) use rows::{AffineTiles, BLOCKS, Images, PART, Part, Shard};
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 pub(crate) const BLOCKS: usize = 4;
 
 /// Values of as many blocks.
-pub(super) const PART: usize = BLOCKS * LANES;
+pub(crate) const PART: usize = BLOCKS * LANES;
 
 /// A part of a row of a sample.
 pub(crate) struct Part {

@@ -16,13 +16,13 @@
 //!
 //! e is exactly dr/dx of backpropagation through time with these slopes.
 
-use crate::frames::activation::{AffineTiles, BLOCKS, Images, Part};
+use crate::frames::activation::{AffineTiles, BLOCKS, Images, PART, Part};
 use crate::frames::kernel::Spikes;
 use crate::frames::neuron::{Known, Lif, Reset, known};
 use crate::frames::norm::Affine;
 use crate::frames::shards::{self, Workspaces};
 use crate::frames::signal::{Data, Signal};
-use crate::simd::{LANES, Simd, Vector, dispatch, load_lanes, store_lanes};
+use crate::simd::{Simd, Vector, dispatch, load_lanes, store_lanes};
 use std::ops::Range;
 
 /// What one layer of neurons notes, `[sample, row, column, channel]` each.
@@ -254,8 +254,6 @@ dispatch! {
 
 #[inline(always)]
 fn advance_body<V: Vector>(neuron: &Lif, threshold: f32, u: &[f32], h: &[f32], f: &mut [f32]) {
-    /// Values of as many blocks.
-    const PART: usize = BLOCKS * LANES;
     for ((u, h), f) in u.chunks(PART).zip(h.chunks(PART)).zip(f.chunks_mut(PART)) {
         let (u, h): ([V; BLOCKS], [V; BLOCKS]) = (load_lanes(u), load_lanes(h));
         let fires = known!(neuron, threshold, |known| known.spikes(u));
