@@ -28,7 +28,7 @@ use crate::frames::kernel::Spikes;
 use crate::frames::neuron::pack;
 use crate::frames::shards;
 use crate::frames::signal::{Data, Signal};
-use crate::simd::{Simd, dispatch};
+use crate::simd::{LANES, Simd, dispatch};
 use crate::spikes::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -376,14 +376,11 @@ fn back_body(
             }
             latched.clear();
             for t in (0..of.n_steps).rev() {
-                let mut sum = 0.0;
-                for (e, fired) in e[t][at.clone()].iter().zip(&fired[t * len..][at.clone()]) {
-                    sum += e * fired;
-                }
-                total += f64::from(sum);
+                let fired = &fired[t * len..][at.clone()];
+                total += f64::from(sum_where(fired, &e[t][at.clone()]));
                 latched.step(
                     neuron,
-                    &fired[t * len..][at.clone()],
+                    fired,
                     &weight[t * row..][..row],
                     &time[t * row..][..row],
                     &mut e[t][at.clone()],
@@ -393,6 +390,21 @@ fn back_body(
         }
     }
     total
+}
+
+/// Sum of the `values` of neurons that fired, in [`LANES`] sums side by side.
+#[inline(always)]
+fn sum_where(fired: &[f32], values: &[f32]) -> f32 {
+    let (fired, few_fired) = fired.as_chunks::<LANES>();
+    let (values, few_values) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (fired, values) in fired.iter().zip(values) {
+        for l in 0..LANES {
+            sums[l] += fired[l] * values[l];
+        }
+    }
+    let rest = few_fired.iter().zip(few_values).map(|(f, v)| f * v);
+    sums.into_iter().chain(rest).sum()
 }
 
 /// What the last output spike, seen backward, gives to the inputs before it: its factors times the
