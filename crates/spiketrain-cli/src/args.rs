@@ -1,6 +1,8 @@
 //! What can be typed.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
+use spiketrain::Recipe;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -24,7 +26,8 @@ pub(crate) enum Command {
         recipe: RecipeArgs,
         #[command(flatten)]
         common: Common,
-        /// Trains several folds, `all` or numbers joined by commas, each with its number as seed.
+        /// Trains several folds, `all` or numbers joined by commas, each with its number added to
+        /// the seed.
         #[arg(long)]
         folds: Option<String>,
         /// Replaces the run folder if it exists.
@@ -165,11 +168,16 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Seed, in place of the recipe's.
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     pub(crate) seed: Option<u64>,
     /// The run folder; default runs/RECIPE.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// A seed that can be written into a recipe.
+fn seed() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(..=Recipe::LAST_SEED)
 }
 
 /// What holds for every recipe that is trained for a comparison.
@@ -179,7 +187,7 @@ pub(crate) struct ForAll {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Seed of every recipe trained, in place of its own.
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     pub(crate) seed: Option<u64>,
     /// Folder for the page and the runs that are trained; default runs/compare or runs/demo.
     #[arg(long)]

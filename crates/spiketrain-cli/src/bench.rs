@@ -1,5 +1,6 @@
 //! `spiketrain bench`: a table of throughputs.
 
+use crate::observe::print;
 use spiketrain::bench::{Plan, Throughput, throughput};
 use spiketrain::data::DataDirs;
 use spiketrain::methods::Method;
@@ -16,7 +17,8 @@ pub(crate) fn plan(n_samples: usize, threads: &[usize], seconds: f64) -> Result<
         [] => vec![1, crate::n_cores()],
         some => some.to_vec(),
     };
-    threads.dedup();
+    let mut seen = std::collections::BTreeSet::new();
+    threads.retain(|&n| seen.insert(n));
     Ok(Plan { n_samples, threads, budget })
 }
 
@@ -32,19 +34,19 @@ pub(crate) fn run(
     let names = if names.is_empty() { &every } else { names };
     let width = names.iter().map(|n| recipe_name(n).len()).max().unwrap_or(0).max(6);
     if !json {
-        println!(
+        print(format_args!(
             "{:<width$}  threads  samples  encoded/s  trained/s  evaluated/s  trained, ratio  evaluated, ratio",
             "recipe"
-        );
+        ))?;
     }
     for name in names {
         let name = recipe_name(name);
         let rows = throughput(&crate::find_recipe(&name, sets)?, data, plan)?;
         for row in &rows {
             if json {
-                println!("{}", serde_json::json!({ "recipe": name, "throughput": row }));
+                print(serde_json::json!({ "recipe": name, "throughput": row }))?;
             } else {
-                println!("{}", line(&name, width, row, &rows[0]));
+                print(line(&name, width, row, &rows[0]))?;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `spiketrain compare` and `spiketrain demo`: runs side by side.
 
 use crate::args::{Common, ForAll};
-use crate::observe::{Console, Style};
+use crate::observe::{Console, Style, print};
 use spiketrain::methods::Method;
 use spiketrain::recipe::BUILT_IN;
 use spiketrain::report::compare::{self, Row};
@@ -19,12 +19,9 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
             continue;
         }
         let mut recipe = crate::find_recipe(name, &all.set)?;
-        if let Some(seed) = all.seed {
-            recipe.seed = seed;
-        }
-        let dir = out.join(crate::folder_name(name));
-        crate::make_room(&dir, all.force)?;
-        let options = crate::options(common, dir)?;
+        recipe.seed = all.seed.unwrap_or(recipe.seed);
+        let options = crate::options(common, out.join(crate::folder_name(name)))?;
+        crate::make_room(&options, &recipe, all.force)?;
         let summary = train::train(&recipe, &options, &mut Console::new(style))?;
         let code = crate::finish(&options.run_dir, &summary, style)?;
         if summary.was_interrupted {
@@ -34,17 +31,17 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
     }
     let (rows, page) = compare::write(&dirs, out)?;
     if style == Style::Json {
-        println!("{}", serde_json::json!({ "runs": rows, "page": page }));
+        print(serde_json::json!({ "runs": rows, "page": page }))?;
     } else {
-        print_table(&rows);
-        println!("page: {}", page.display());
+        print_table(&rows)?;
+        print(format_args!("page: {}", page.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_table(rows: &[Row]) {
+fn print_table(rows: &[Row]) -> Result<()> {
     let width = rows.iter().map(|r| r.run.chars().count()).max().unwrap_or(0).max(3);
-    println!(
+    print(format_args!(
         "{:<width$}  {:<20}  {:<14}  {:>6}  {:>10}  {:<14}  {:>9}  {:>9}  {:>9}  {:>8}",
         "run",
         "method",
@@ -56,9 +53,9 @@ fn print_table(rows: &[Row]) {
         "spikes",
         "synops",
         "seconds"
-    );
+    ))?;
     for r in rows {
-        println!(
+        print(format_args!(
             "{:<width$}  {:<20}  {:<14}  {:>6}  {:>10}  {:<14}  {:>9.4}  {:>9.0}  {:>9.0}  {:>8.1}",
             r.run,
             r.method,
@@ -70,8 +67,9 @@ fn print_table(rows: &[Row]) {
             r.spikes_per_sample,
             r.synops_per_sample,
             r.seconds,
-        );
+        ))?;
     }
+    Ok(())
 }
 
 /// For every method the first recipe on the bundled digits.

@@ -1,7 +1,7 @@
 //! `spiketrain data`: what there is, downloads, a look inside.
 
 use crate::args::DataCommand;
-use crate::observe::{Console, Style};
+use crate::observe::{Console, Style, print};
 use spiketrain::data::catalogue::{self, CATALOGUE, Entry, Origin};
 use spiketrain::data::{Data, DataDirs, Dataset};
 use spiketrain::{Error, Result};
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 pub(crate) fn run(command: DataCommand) -> Result<ExitCode> {
     match command {
-        DataCommand::List => list(),
+        DataCommand::List => list()?,
         DataCommand::Fetch { name, data_dir, quiet, json } => {
             let style = Style::of(json, quiet);
             fetch(entry(&name)?, &DataDirs::new(data_dir).root, style)?;
@@ -33,7 +33,7 @@ fn entry(name: &str) -> Result<&'static Entry> {
 }
 
 /// Prints the catalogue.
-pub(crate) fn list() {
+pub(crate) fn list() -> Result<()> {
     for Entry { name, about, licence, origin } in CATALOGUE {
         let from = match origin {
             Origin::Bundled => "bundled with the program".to_owned(),
@@ -41,8 +41,12 @@ pub(crate) fn list() {
             Origin::ByHand(how) => format!("by hand: {how}"),
             Origin::Own => "your own; see docs/data.md".to_owned(),
         };
-        println!("{name:<14} {about}\n{:<14} {from}\n{:<14} licence: {licence}", "", "");
+        let skip = "";
+        print(format_args!(
+            "{name:<14} {about}\n{skip:<14} {from}\n{skip:<14} licence: {licence}"
+        ))?;
     }
+    Ok(())
 }
 
 fn fetch(entry: &Entry, root: &Path, style: Style) -> Result<()> {
@@ -60,38 +64,33 @@ fn fetch(entry: &Entry, root: &Path, style: Style) -> Result<()> {
     let paths: Vec<PathBuf> = download.fetch(root, &mut Console::for_bytes(style))?;
     let folder = root.join(download.folder);
     if style == Style::Json {
-        println!("{}", serde_json::json!({ "data": name, "folder": folder, "files": paths }));
+        print(serde_json::json!({ "data": name, "folder": folder, "files": paths }))
     } else {
-        println!(
-            "{name}: {} files with the published checksums in {}",
-            paths.len(),
-            folder.display()
-        );
+        let (n, folder) = (paths.len(), folder.display());
+        print(format_args!("{name}: {n} files with the published checksums in {folder}"))
     }
-    Ok(())
 }
 
 fn info(entry: &Entry, data: &Dataset, root: &Path) -> Result<()> {
     let Entry { name, about, licence, origin } = entry;
-    println!("{name}: {about}");
-    println!("licence {licence}");
-    println!("samples of {} (channels×rows×columns)", data.shape);
+    print(format_args!("{name}: {about}\nlicence {licence}"))?;
+    print(format_args!("samples of {} (channels×rows×columns)", data.shape))?;
     for (split, part) in [("train", &data.train), ("test", &data.test)] {
-        print!("{split:<7} {} samples", part.images.len());
         let mut counts = vec![0usize; data.classes.len()];
         part.labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
-        match data.classes.is_empty() {
-            true => println!(", no labels"),
-            false => println!(", per class {counts:?}"),
-        }
+        let labels = match data.classes.is_empty() {
+            true => "no labels".to_owned(),
+            false => format!("per class {counts:?}"),
+        };
+        print(format_args!("{split:<7} {} samples, {labels}", part.images.len()))?;
     }
     if !data.classes.is_empty() {
-        println!("classes {}", data.classes.join(", "));
+        print(format_args!("classes {}", data.classes.join(", ")))?;
     }
     if let Origin::Download(download) = origin {
         for (path, is_published) in download.verify(root)? {
             let is = if is_published { "as published" } else { "not the published file" };
-            println!("{}: {is}", path.display());
+            print(format_args!("{}: {is}", path.display()))?;
         }
     }
     Ok(())

@@ -11,13 +11,14 @@ mod observe;
 
 use args::{Args, Command, Common, ListWhat, RecipeArgs};
 use clap::{CommandFactory, Parser};
-use observe::{Console, Style};
+use observe::{Console, Style, print};
 use spiketrain::data::DataDirs;
 use spiketrain::encode::Encoder;
 use spiketrain::methods::Method;
-use spiketrain::recipe::BUILT_IN;
+use spiketrain::recipe::{BUILT_IN, Validation};
 use spiketrain::train::{self, Options, Summary};
 use spiketrain::{Error, ErrorKind, Recipe, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
         Ok(code) => code,
+        Err(error) if observe::has_nobody_listening(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match error.kind() {
                 ErrorKind::Recipe | ErrorKind::Checkpoint => 2,
@@ -53,27 +55,25 @@ fn run(args: Args) -> Result<ExitCode> {
             let file = format!("{checkpoint}.safetensors");
             let evaluation = train::evaluate(&options, &file)?;
             if common.json {
-                println!(
-                    "{}",
-                    serde_json::json!({ "run": options.run_dir, "test": evaluation.metrics })
-                );
+                let test = evaluation.metrics;
+                print(serde_json::json!({ "run": options.run_dir, "test": test }))?;
             } else {
                 for (name, value) in &evaluation.metrics {
-                    println!("{name:<20} {value:.6}");
+                    print(format_args!("{name:<20} {value:.6}"))?;
                 }
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { recipe } => {
-            print!("{}", read_recipe(&recipe)?.to_toml());
+            print(read_recipe(&recipe)?.to_toml().trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Report { run } => {
-            println!("{}", spiketrain::report::write(&run)?.display());
+            print(spiketrain::report::write(&run)?.display())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::List { what } => {
-            list(what);
+            list(what)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Data { command } => data::run(command),
@@ -114,44 +114,71 @@ fn train(
     folds: Option<String>,
     force: bool,
 ) -> Result<ExitCode> {
-    let mut recipe = read_recipe(args)?;
+    let recipe = read_recipe(args)?;
     let run_dir =
         args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(folder_name(&args.recipe)));
-    make_room(&run_dir, force)?;
     let style = style(common);
     let Some(folds) = folds else {
         let options = options(common, run_dir)?;
+        make_room(&options, &recipe, force)?;
         let summary = train::train(&recipe, &options, &mut Console::new(style))?;
         return finish(&options.run_dir, &summary, style);
     };
+    let runs = parse_folds(&folds, recipe.validation.folds)?
+        .into_iter()
+        .map(|fold| of_fold(&recipe, fold).map(|recipe| (fold, recipe)))
+        .collect::<Result<Vec<_>>>()?;
+    make_room(&options(common, run_dir.clone())?, &recipe, force)?;
     let mut figures = Vec::new();
-    for fold in parse_folds(&folds, recipe.validation.folds)? {
-        recipe.validation.fold = fold;
-        recipe.seed = args.seed.unwrap_or(0) + fold as u64;
+    let mut name = "";
+    for (fold, recipe) in runs {
         let options = options(common, run_dir.join(format!("fold-{fold}")))?;
         let summary = train::train(&recipe, &options, &mut Console::new(style))?;
         let code = finish(&options.run_dir, &summary, style)?;
         if summary.was_interrupted {
             return Ok(code);
         }
-        figures.push(headline(&summary).1);
+        let (figure, value) = headline(&summary);
+        name = figure;
+        figures.push(value);
     }
     let n = figures.len() as f64;
     let mean = figures.iter().sum::<f64>() / n;
     let std = (figures.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
     let line = serde_json::json!({
-        "run": run_dir, "folds": figures, "mean": mean, "std": std,
+        "run": run_dir, "figure": name, "folds": figures, "mean": mean, "std": std,
     });
     spiketrain::checkpoint::write_atomically(
         &run_dir.join("folds.json"),
         format!("{line}\n").as_bytes(),
     )?;
     if style == Style::Json {
-        println!("{line}");
+        print(line)?;
     } else {
-        println!("{} folds: {:.2} ± {:.2} % (population deviation)", n, 100.0 * mean, 100.0 * std);
+        let shown = figure_text(name, &[mean, std]);
+        print(format_args!("{n} folds: {shown} (population deviation)"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The recipe for one fold, whose number is added to the seed.
+fn of_fold(recipe: &Recipe, fold: usize) -> Result<Recipe> {
+    let seed = recipe.seed.checked_add(fold as u64).filter(|&s| s <= Recipe::LAST_SEED);
+    let seed = seed.ok_or_else(|| {
+        let (seed, last) = (recipe.seed, Recipe::LAST_SEED);
+        Error::recipe(format!("seed = {seed}, for fold {fold}: allowed is at most {last} in all"))
+    })?;
+    let validation = Validation { fold, ..recipe.validation.clone() };
+    Ok(Recipe { seed, validation, ..recipe.clone() })
+}
+
+/// `values` of the headline figure `name`, joined by a plus-minus.
+fn figure_text(name: &str, values: &[f64]) -> String {
+    let is_share = name == "test_accuracy";
+    let one = |v: &f64| if is_share { format!("{:.2}", 100.0 * v) } else { format!("{v:.6}") };
+    let values: Vec<String> = values.iter().map(one).collect();
+    let unit = if is_share { " %" } else { "" };
+    format!("{} {}{unit}", name.replace('_', " "), values.join(" ± "))
 }
 
 /// The folder of a recipe's run: its name without what a file system might not take.
@@ -159,8 +186,10 @@ fn folder_name(recipe: &str) -> String {
     recipe.replace([':', '/', '\\'], "-").replace(".toml", "")
 }
 
-/// Sees to it that there is no folder `run_dir`: an older run goes only by force.
-fn make_room(run_dir: &Path, force: bool) -> Result<()> {
+/// Sees to it that there is no run folder: an older run goes only by force, and only when nothing
+/// that the new one needs is missing.
+fn make_room(options: &Options, recipe: &Recipe, force: bool) -> Result<()> {
+    let run_dir = &options.run_dir;
     if !run_dir.exists() {
         return Ok(());
     }
@@ -170,34 +199,55 @@ fn make_room(run_dir: &Path, force: bool) -> Result<()> {
             run_dir.display()
         )));
     }
-    remove_run(run_dir)
-}
-
-/// Removes a run folder, but only one that holds nothing but runs.
-fn remove_run(dir: &Path) -> Result<()> {
-    let is_run = dir.join("recipe.toml").is_file()
-        || dir.join("folds.json").is_file()
-        || dir.join("fold-0").is_dir()
-        || std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
-    if !is_run {
+    recipe.data.load(&options.data)?;
+    if let Some(stranger) = not_of_a_run(run_dir)? {
         return Err(Error::recipe(format!(
-            "{} is not a run folder; --force removes only those",
-            dir.display()
+            "{} is not a run's; --force removes only folders that hold nothing but runs",
+            stranger.display()
         )));
     }
-    std::fs::remove_dir_all(dir).map_err(|e| Error::io("removing", dir, e))
+    std::fs::remove_dir_all(run_dir).map_err(|e| Error::io("removing", run_dir, e))
+}
+
+/// What in `dir` no run has written, if there is such a thing.
+fn not_of_a_run(dir: &Path) -> Result<Option<PathBuf>> {
+    let failed = |e| Error::io("reading", dir, e);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        let stranger = if is_folder && name.starts_with("fold-") {
+            not_of_a_run(&path)?
+        } else {
+            let is_ours = train::FILES.contains(&&*name) || name == "folds.json";
+            let is_torn = name.starts_with(".writing-") && name.ends_with(".tmp");
+            (is_folder || !(is_ours || is_torn)).then_some(path)
+        };
+        if stranger.is_some() {
+            return Ok(stranger);
+        }
+    }
+    Ok(None)
 }
 
 fn parse_folds(text: &str, n_folds: usize) -> Result<Vec<usize>> {
+    if n_folds == 0 {
+        return Err(Error::recipe("--folds: the recipe has none; set validation.folds"));
+    }
     if text == "all" {
         return Ok((0..n_folds).collect());
     }
     let parse = |part: &str| part.trim().parse().ok().filter(|f| *f < n_folds);
-    text.split(',').map(parse).collect::<Option<Vec<usize>>>().ok_or_else(|| {
-        Error::recipe(format!(
-            "--folds {text:?}: allowed is all, or numbers below {n_folds} joined by commas"
-        ))
-    })
+    let folds: Option<Vec<usize>> = text.split(',').map(parse).collect();
+    folds.filter(|folds| folds.iter().collect::<BTreeSet<_>>().len() == folds.len()).ok_or_else(
+        || {
+            Error::recipe(format!(
+                "--folds {text:?}: allowed is all, or different numbers below {n_folds} joined by \
+                 commas"
+            ))
+        },
+    )
 }
 
 /// The method's headline figure: accuracy for classifiers. Not a number without test images.
@@ -217,34 +267,30 @@ fn finish(run_dir: &Path, summary: &Summary, style: Style) -> Result<ExitCode> {
     let (epochs, seconds) = (summary.epochs, summary.seconds);
     if summary.was_interrupted {
         let run = run_dir.display();
-        eprintln!(
+        observe::complain(format_args!(
             "interrupted after {epochs} epochs and saved; go on with `spiketrain resume {run}`"
-        );
+        ));
         return Ok(ExitCode::from(130));
     }
     if style == Style::Json {
         let line = serde_json::json!({
             "run": run_dir, "epochs": epochs, name: value, "seconds": seconds, "report": report,
         });
-        println!("{line}");
+        print(line)?;
     } else {
-        let shown = if value.is_nan() {
-            "trained, nothing to test on,".to_owned()
-        } else if name == "test_accuracy" {
-            format!("test accuracy {:.2} %", 100.0 * value)
-        } else {
-            format!("{} {value:.6}", name.replace('_', " "))
+        let shown = match value.is_nan() {
+            true => "trained, without a figure,".to_owned(),
+            false => figure_text(name, &[value]),
         };
-        println!("{shown} after {epochs} epochs, {seconds:.1} s; report: {}", report.display());
+        let report = report.display();
+        print(format_args!("{shown} after {epochs} epochs, {seconds:.1} s; report: {report}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn read_recipe(args: &RecipeArgs) -> Result<Recipe> {
     let mut recipe = find_recipe(&args.recipe, &args.set)?;
-    if let Some(seed) = args.seed {
-        recipe.seed = seed;
-    }
+    recipe.seed = args.seed.unwrap_or(recipe.seed);
     Ok(recipe)
 }
 
@@ -288,22 +334,26 @@ fn style(common: &Common) -> Style {
     Style::of(common.json, common.quiet)
 }
 
-fn list(what: ListWhat) {
+fn list(what: ListWhat) -> Result<()> {
     match what {
         ListWhat::Methods => {
             for card in Method::all() {
-                println!("{:<22} {}\n{:<22} {}", card.name, card.title, "", card.citation);
+                let (name, title, citation) = (card.name, card.title, card.citation);
+                print(format_args!("{name:<22} {title}\n{:<22} {citation}", ""))?;
             }
         }
         ListWhat::Recipes => {
             for recipe in BUILT_IN {
                 let variants = Recipe::variants(recipe.text);
-                println!("{:<24} {}", recipe.name, variants.join(" "));
+                print(format_args!("{:<24} {}", recipe.name, variants.join(" ")))?;
             }
         }
         ListWhat::Encoders => {
-            Encoder::ALL.iter().for_each(|(name, does)| println!("{name:<12} {does}"));
+            for (name, does) in Encoder::ALL {
+                print(format_args!("{name:<12} {does}"))?;
+            }
         }
-        ListWhat::Data => data::list(),
+        ListWhat::Data => data::list()?,
     }
+    Ok(())
 }

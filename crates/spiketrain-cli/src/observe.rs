@@ -1,8 +1,11 @@
 //! Observers: the progress line, JSON lines, and the interrupt key.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use spiketrain::Error;
 use spiketrain::event::{Event, Flow, Observer};
+use spiketrain::{Error, Result};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +26,27 @@ impl Style {
             (false, false) => Style::Progress,
         }
     }
+}
+
+/// Prints a line on standard output.
+///
+/// # Errors
+///
+/// If it cannot be written, which also stops a run, so that it is saved.
+pub(crate) fn print(line: impl Display) -> Result<()> {
+    let written = writeln!(io::stdout(), "{line}");
+    written.map_err(|e| Error::io("writing", Path::new("standard output"), e))
+}
+
+/// Whether the error is that standard output was closed by who read it.
+pub(crate) fn has_nobody_listening(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a line on standard error, if anybody listens.
+pub(crate) fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -48,8 +72,13 @@ impl Console {
 
     fn with_template(style: Style, template: &str) -> Self {
         HANDLER.get_or_init(|| {
-            // Without a handler an interrupt ends the program at once; the last checkpoint stays.
-            let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst));
+            // Without a handler, and at the second time, an interrupt ends the program at once; the
+            // last checkpoint stays.
+            let _ = ctrlc::set_handler(|| {
+                if INTERRUPTED.swap(true, Ordering::SeqCst) {
+                    std::process::exit(130);
+                }
+            });
         });
         let bar = match style {
             Style::Progress => ProgressBar::new(0),
@@ -61,7 +90,7 @@ impl Console {
 
     fn line(&self, text: String) {
         if self.style == Style::Progress {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| complain(text));
         }
     }
 
@@ -108,7 +137,10 @@ impl Observer for Console {
     fn on_event(&mut self, event: &Event) -> Flow {
         match self.style {
             Style::Json if event.is_logged() && !matches!(event, Event::Figure { .. }) => {
-                println!("{}", serde_json::to_string(event).expect("events are JSON"));
+                let line = serde_json::to_string(event).expect("events are JSON");
+                if print(line).is_err() {
+                    return Flow::Stop;
+                }
             }
             Style::Progress => self.show(event),
             _ => {}
@@ -120,7 +152,7 @@ impl Observer for Console {
 /// Prints an error, with a caret where it lies in a text.
 pub(crate) fn print_error(error: &Error) {
     let Some(excerpt) = error.excerpt() else {
-        eprintln!("error: {error}");
+        complain(format_args!("error: {error}"));
         return;
     };
     let source = miette::NamedSource::new(&excerpt.name, excerpt.text.clone());
@@ -134,5 +166,5 @@ pub(crate) fn print_error(error: &Error) {
             "{error}"
         )
     };
-    eprintln!("{:?}", report.with_source_code(source));
+    complain(format_args!("{:?}", report.with_source_code(source)));
 }

@@ -93,7 +93,10 @@ fn an_interrupt_saves_and_the_run_goes_on_to_the_same_bytes() {
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    must_pass(&spiketrain(dir.path(), &["resume", "cut", "--quiet"]).output().unwrap());
+    let stopped = std::fs::read_to_string(&log).unwrap();
+    assert!(stopped.lines().last().unwrap().contains("\"reason\":\"interrupted\",\"seconds\":"));
+    let go_on = ["resume", "cut", "--quiet", "--no-cache"];
+    must_pass(&spiketrain(dir.path(), &go_on).output().unwrap());
     assert!(checkpoint(dir.path(), "cut") == checkpoint(dir.path(), "whole"));
 }
 
@@ -108,7 +111,15 @@ fn json_ends_with_the_figures_and_eval_agrees() {
     let last = lines.last().unwrap();
     assert_eq!((last["run"].as_str(), last["epochs"].as_u64()), (Some("run"), Some(6)));
     assert!(last["seconds"].as_f64().unwrap() > 0.0);
-    let output = spiketrain(dir.path(), &["eval", "run", "--json"]).output().unwrap();
+    let written: Vec<(&str, u64)> = lines
+        .iter()
+        .filter(|l| l["event"] == "checkpoint" && l["epoch"] == 1)
+        .map(|l| (l["file"].as_str().unwrap(), l["epoch"].as_u64().unwrap()))
+        .collect();
+    let order = [("best.safetensors", 1), ("last.safetensors", 1)];
+    assert_eq!(written, order, "a crash between the two must not lose the best");
+    let eval = ["eval", "run", "--json", "--no-cache"];
+    let output = spiketrain(dir.path(), &eval).output().unwrap();
     let eval: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(eval["test"]["accuracy"], last["test_accuracy"]);
     assert!(last["test_accuracy"].as_f64().unwrap() > 0.3, "{last}");
@@ -171,12 +182,64 @@ fn what_exists_is_refused_and_what_is_missing_is_said() {
     let kept = train(dir.path(), "mine", &["--force"]).output().unwrap();
     assert_eq!(kept.status.code(), Some(2));
     assert!(dir.path().join("mine/notes.txt").exists(), "--force removes only runs");
+    std::fs::write(dir.path().join("run/thesis.txt"), "keep").unwrap();
+    let kept = train(dir.path(), "run", &["--force"]).output().unwrap();
+    assert!(text(&kept.stderr).contains("thesis.txt"), "{}", text(&kept.stderr));
+    std::fs::remove_file(dir.path().join("run/thesis.txt")).unwrap();
+    for wrong in [["--threads", "0"], ["--folds", "10"], ["--folds", "0,0"]] {
+        let refused = train(dir.path(), "run", &["--force", wrong[0], wrong[1]]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
+        assert!(dir.path().join("run/last.safetensors").exists(), "{wrong:?} removed the run");
+    }
     let nothing = spiketrain(dir.path(), &["resume", "mine"]).output().unwrap();
     assert_eq!(nothing.status.code(), Some(2));
     assert!(text(&nothing.stderr).contains("there is no checkpoint"));
     let absent = spiketrain(dir.path(), &["train", "s2stdp-mnist", "--data-dir", "none"]).output();
     assert_eq!(absent.unwrap().status.code(), Some(3));
+    assert!(!dir.path().join("runs").exists(), "a run that cannot start leaves nothing");
     let wrong = train(dir.path(), "x", &["--set", "method.s2stdp.gapp=1"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("`gap`"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn folds_have_seeds_of_their_own_and_a_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["--folds", "1,3", "--set", "seed=5", "--set", "train.epochs=1"];
+    let output = train(dir.path(), "run", &more).output().unwrap();
+    must_pass(&output);
+    assert!(text(&output.stdout).contains("2 folds: test accuracy "), "{}", text(&output.stdout));
+    for (fold, seed) in [(1, 6), (3, 8)] {
+        let recipe = dir.path().join(format!("run/fold-{fold}/recipe.toml"));
+        let recipe = std::fs::read_to_string(recipe).unwrap();
+        assert!(recipe.contains(&format!("seed = {seed}\n")), "{recipe}");
+        assert!(recipe.contains(&format!("fold = {fold}\n")), "{recipe}");
+    }
+    let folds = std::fs::read(dir.path().join("run/folds.json")).unwrap();
+    let folds: serde_json::Value = serde_json::from_slice(&folds).unwrap();
+    assert_eq!(folds["figure"], "test_accuracy");
+    let figures: Vec<f64> =
+        folds["folds"].as_array().unwrap().iter().map(|f| f.as_f64().unwrap()).collect();
+    assert!((folds["mean"].as_f64().unwrap() - (figures[0] + figures[1]) / 2.0).abs() < 1e-12);
+    must_pass(&train(dir.path(), "run", &["--force", "--folds", "1"]).output().unwrap());
+    assert!(!dir.path().join("run/fold-3").exists(), "--force replaces all folds");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_stops_the_run_and_nothing_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |mut command: Command| {
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap()
+    };
+    let output = run(train(dir.path(), "cut", &["--json"]));
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    must_pass(
+        &spiketrain(dir.path(), &["resume", "cut", "--quiet", "--no-cache"]).output().unwrap(),
+    );
+    let output = run(spiketrain(dir.path(), &["check"]));
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
 }

@@ -97,7 +97,7 @@ impl Checkpoint {
 }
 
 /// Writes `bytes` to `path` so that the path never names a part of them: temporary file in the
-/// same folder, sync, rename.
+/// same folder, sync, rename, sync of the folder. The file is as readable as any other.
 ///
 /// # Errors
 ///
@@ -105,20 +105,29 @@ impl Checkpoint {
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e| Error::io("writing", path, e);
-    let mut file = tempfile::Builder::new()
-        .prefix(".writing-")
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| Error::io("writing", path, e.error))?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    // Not every file system syncs folders; the file is whole without.
+    #[cfg(unix)]
+    if let Ok(folder) = std::fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn written_and_read() {
@@ -129,7 +138,9 @@ mod tests {
         );
         let mut state = State::new();
         state.put("learner.w", &[1], vec![2.5f32]);
-        let counters = Counters { epoch: 3, best: Some(0.1), ..Counters::default() };
+        // A number that a parser in a hurry reads as its neighbour.
+        let best = Some(0.916_666_666_666_666_7);
+        let counters = Counters { epoch: 3, best, ..Counters::default() };
         let checkpoint = Checkpoint { recipe: "seed = 1\n".into(), counters, state };
         checkpoint.write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
@@ -139,5 +150,14 @@ mod tests {
             assert!(Checkpoint::read(&path).is_err());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    proptest! {
+        #[test]
+        fn counters_come_back_to_the_bit(loss in 0.0..1e6, best in 0.0..1.0) {
+            let counters = Counters { loss, best: Some(best), ..Counters::default() };
+            let text = serde_json::to_string(&counters).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Counters>(&text).unwrap(), counters);
+        }
     }
 }

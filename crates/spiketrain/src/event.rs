@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the event log's format, major.minor.
-pub const LOG_VERSION: &str = "1.2";
+pub const LOG_VERSION: &str = "1.3";
+
+/// Reason of [`Event::Stopped`] where the observer asked for it.
+pub const INTERRUPTED: &str = "interrupted";
 
 /// Whether the run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +124,13 @@ pub enum Event {
     EpochEnd {
         /// From 0.
         epoch: u64,
-        /// Wall-clock seconds of training in it.
+        /// Wall-clock seconds of training in it, in all sessions that worked on it.
         #[serde(deserialize_with = "null::number")]
         seconds: f64,
+        /// Wall-clock seconds of the validation and of what the method does at an epoch's end; 0
+        /// before version 1.3.
+        #[serde(default, deserialize_with = "null::number")]
+        closing_seconds: f64,
         /// Samples shown in it.
         n_samples: u64,
         /// Training metrics.
@@ -155,8 +162,11 @@ pub enum Event {
     Stopped {
         /// Epochs done.
         epoch: u64,
-        /// Why.
+        /// Why; [`INTERRUPTED`] where it can go on.
         reason: String,
+        /// Wall-clock seconds of training in the epoch that is under way; 0 before version 1.3.
+        #[serde(default, deserialize_with = "null::number")]
+        seconds: f64,
     },
     /// The test split was evaluated.
     Test {

@@ -80,6 +80,9 @@ pub struct Validation {
 }
 
 impl Recipe {
+    /// The largest seed: whole numbers of TOML have 63 bits.
+    pub const LAST_SEED: u64 = i64::MAX as u64;
+
     /// Reads a recipe from `text`; `name` stands in messages. `variant` picks one of the recipe's
     /// variants and `sets` are overrides `table.key=value`, applied in order.
     ///
@@ -138,6 +141,8 @@ impl Recipe {
     /// What is wrong with the values.
     pub fn check(&self) -> Checks {
         let mut checks = Checks::default();
+        let allowed = format!("at most {}", Self::LAST_SEED);
+        checks.that(self.seed <= Self::LAST_SEED, "seed", self.seed, &allowed);
         checks.nest(&format!("data.{}", self.data.name()), self.data.check());
         checks.nest(&format!("encode.{}", self.encode.name()), self.encode.check());
         checks.nest(&format!("method.{}", self.method.card().name), self.method.check());
@@ -155,6 +160,11 @@ impl Recipe {
         );
         let allowed = format!("a whole number below {} (folds)", v.folds.max(1));
         checks.that(v.fold < v.folds.max(1), "validation.fold", v.fold, &allowed);
+        let can_choose = v.folds > 0;
+        let allowed = "0 without validation (validation.folds = 0)";
+        checks.that(t.patience == 0 || can_choose, "train.patience", t.patience, allowed);
+        let allowed = "false without validation (validation.folds = 0)";
+        checks.that(!t.keep_best || can_choose, "train.keep_best", t.keep_best, allowed);
         checks
     }
 

@@ -4,18 +4,28 @@ use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::data::{DataDirs, Dataset};
 use crate::encode::FittedEncoder;
-use crate::error::{Error, Result};
-use crate::event::{Event, Flow, LOG_VERSION, Observer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Flow, INTERRUPTED, LOG_VERSION, Observer};
 use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
 use crate::metrics::{self, Evaluation};
 use crate::recipe::{Recipe, Train};
-use crate::runlog::RunLog;
+use crate::runlog::{LOG_FILE, RunLog};
 use crate::schedule;
 use crate::seed::Seed;
 use crate::spikes::Inputs;
 use crate::state::State;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The complete recipe in a run folder.
+const RECIPE: &str = "recipe.toml";
+/// The newest checkpoint.
+const LAST: &str = "last.safetensors";
+/// The checkpoint that did best in validation.
+const BEST: &str = "best.safetensors";
+
+/// The files of a run folder.
+pub const FILES: [&str; 5] = [RECIPE, LAST, BEST, LOG_FILE, crate::report::PAGE_FILE];
 
 /// Where a run happens. Nothing in here changes its results.
 #[derive(Clone, Debug)]
@@ -51,19 +61,38 @@ pub struct Summary {
 /// If the folder is in use, data are missing, files cannot be written, or the method diverged.
 pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
     let dir = &options.run_dir;
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
     if std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         return Err(Error::recipe(format!("the run folder {} is not empty", dir.display())));
     }
+    on_threads(options.threads, || {
+        let data = recipe.data.load(&options.data)?;
+        let started = begin(recipe, options, data, observer);
+        if started.as_ref().is_err_and(|e| e.kind() != ErrorKind::Interrupted) {
+            // Nothing in it is worth going on with; the folder goes too if it is empty.
+            for file in [RECIPE, LAST, LOG_FILE] {
+                let _ = std::fs::remove_file(dir.join(file));
+            }
+            let _ = std::fs::remove_dir(dir);
+        }
+        started?.go(observer)
+    })
+}
+
+/// The run in a folder that holds nothing yet.
+fn begin<'a>(
+    recipe: &'a Recipe,
+    options: &'a Options,
+    data: Dataset,
+    observer: &mut dyn Observer,
+) -> Result<Run<'a>> {
+    let dir = &options.run_dir;
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
     let text = recipe.to_toml();
-    crate::checkpoint::write_atomically(&dir.join("recipe.toml"), text.as_bytes())?;
+    crate::checkpoint::write_atomically(&dir.join(RECIPE), text.as_bytes())?;
     let checkpoint =
         Checkpoint { recipe: text, counters: Counters::default(), state: State::new() };
-    checkpoint.write(&dir.join("last.safetensors"))?;
-    on_threads(options.threads, || {
-        let log = RunLog::create(dir)?;
-        Run::start(recipe, options, checkpoint, log, observer)?.go(observer)
-    })
+    checkpoint.write(&dir.join(LAST))?;
+    Run::start(recipe, options, data, checkpoint, RunLog::create(dir)?, observer)
 }
 
 /// Goes on with the run in `options.run_dir`, from its last checkpoint.
@@ -73,11 +102,12 @@ pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) ->
 /// If there is no checkpoint, it does not fit, or as [`train`].
 pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
     let dir = &options.run_dir;
-    let checkpoint = Checkpoint::read(&dir.join("last.safetensors"))?;
+    let checkpoint = Checkpoint::read(&dir.join(LAST))?;
     let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &[])?;
     on_threads(options.threads, || {
+        let data = recipe.data.load(&options.data)?;
         let log = RunLog::reopen(dir, checkpoint.counters.epoch)?;
-        Run::start(&recipe, options, checkpoint, log, observer)?.go(observer)
+        Run::start(&recipe, options, data, checkpoint, log, observer)?.go(observer)
     })
 }
 
@@ -85,7 +115,8 @@ pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary>
 ///
 /// # Errors
 ///
-/// If the checkpoint is missing or holds no trained state, or data are missing.
+/// If the checkpoint is missing or holds no trained state or no readout that answers, or data are
+/// missing.
 pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
     let path = options.run_dir.join(file);
     let checkpoint = Checkpoint::read(&path)?;
@@ -103,8 +134,18 @@ pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
         let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
         learner.restore(&checkpoint.state.sub("learner"))?;
-        let predictions = predict_all(learner.as_ref(), &inputs, None, &data.test.labels)?;
-        Ok(metrics::evaluate(&predictions, &data.test.labels, data.classes.len()))
+        let labels = &data.test.labels;
+        let predictions = predict_all(learner.as_ref(), &inputs, None, labels, &mut |_, _| Ok(()))?;
+        let says_nothing = |p: &Prediction| p.class.is_none() && p.reconstruction.is_none();
+        let has_no_readout = !predictions.is_empty() && predictions.iter().all(says_nothing);
+        if !checkpoint.counters.is_finished && has_no_readout {
+            return Err(Error::checkpoint(format!(
+                "{}: written before the method fitted its readout, so it answers nothing; \
+                 {LAST} of a run that has ended does",
+                path.display()
+            )));
+        }
+        Ok(metrics::evaluate(&predictions, labels, data.classes.len()))
     })
 }
 
@@ -147,12 +188,14 @@ fn split_rows(labels: &[u16], n: usize, recipe: &Recipe) -> (Vec<usize>, Vec<usi
     })
 }
 
-/// Predictions for `rows` (all if not given), in order.
+/// Predictions for `rows` (all if not given), in order; `tick` hears of samples done and of how
+/// many there are, and may stop it.
 fn predict_all(
     learner: &dyn Learner,
     inputs: &Inputs,
     rows: Option<&[usize]>,
     labels: &[u16],
+    tick: &mut dyn FnMut(u64, u64) -> Result<()>,
 ) -> Result<Vec<Prediction>> {
     let all: Vec<usize>;
     let rows = match rows {
@@ -164,6 +207,7 @@ fn predict_all(
     };
     let mut out = Vec::with_capacity(rows.len());
     for part in rows.chunks(1000) {
+        tick(out.len() as u64, rows.len() as u64)?;
         out.extend(learner.predict(&Batch { inputs, rows: part, labels })?);
     }
     Ok(out)
@@ -184,6 +228,13 @@ struct Run<'a> {
     train_rows: Vec<usize>,
     valid_rows: Vec<usize>,
     must_stop: bool,
+    /// Seconds of training in the epoch that an interrupt left unfinished.
+    unfinished: f64,
+}
+
+/// How far a stage has come.
+fn progress(stage: &str, done: u64, total: u64) -> Event {
+    Event::StageProgress { stage: stage.into(), done, total }
 }
 
 /// Logs an event and shows it to the observer; true if the observer wants to stop.
@@ -203,13 +254,11 @@ fn stage<T>(
         return Err(Error::interrupted());
     }
     let start = Instant::now();
-    let (value, cached) = work(&mut |done, total| {
-        let event = Event::StageProgress { stage: name.into(), done, total };
-        match observer.on_event(&event) {
+    let (value, cached) =
+        work(&mut |done, total| match observer.on_event(&progress(name, done, total)) {
             Flow::Continue => Ok(()),
             Flow::Stop => Err(Error::interrupted()),
-        }
-    })?;
+        })?;
     let seconds = start.elapsed().as_secs_f64();
     tell(log, observer, &Event::StageEnd { stage: name.into(), seconds, cached })?;
     Ok(value)
@@ -230,15 +279,15 @@ fn on_silence(confusion: &[Vec<u64>], classes: &[String]) -> Option<String> {
 }
 
 impl<'a> Run<'a> {
-    /// Loads data, fits or restores the encoder, encodes, builds the learner.
+    /// Fits or restores the encoder, encodes, builds the learner.
     fn start(
         recipe: &'a Recipe,
         options: &'a Options,
+        data: Dataset,
         checkpoint: Checkpoint,
         mut log: RunLog,
         observer: &mut dyn Observer,
     ) -> Result<Run<'a>> {
-        let data = recipe.data.load(&options.data)?;
         let (train_rows, valid_rows) =
             split_rows(&data.train.labels, data.train.images.len(), recipe);
         let counters = checkpoint.counters;
@@ -264,9 +313,14 @@ impl<'a> Run<'a> {
         })?;
         let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
         for text in learner.notes(recipe.train.batch_size) {
-            must_stop |= tell(&mut log, observer, &Event::Note { text })?;
+            let is_known = log.has_note(&text);
+            let note = Event::Note { text };
+            must_stop |= match is_known {
+                true => observer.on_event(&note) == Flow::Stop,
+                false => tell(&mut log, observer, &note)?,
+            };
         }
-        let was_prepared = counters.is_prepared;
+        let (was_prepared, unfinished) = (counters.is_prepared, log.unfinished());
         if was_prepared {
             learner.restore(&checkpoint.state.sub("learner"))?;
         }
@@ -284,10 +338,11 @@ impl<'a> Run<'a> {
             train_rows,
             valid_rows,
             must_stop: false,
+            unfinished,
         };
         if !was_prepared {
             run.counters.is_prepared = true;
-            must_stop |= run.save(&["last.safetensors"], observer)?;
+            must_stop |= run.save(&[LAST], observer)?;
         }
         run.must_stop = must_stop;
         Ok(run)
@@ -303,9 +358,13 @@ impl<'a> Run<'a> {
                 return self.interrupted(observer);
             }
         }
+        if self.must_stop {
+            return self.interrupted(observer);
+        }
+        let closing = Instant::now();
         if !self.counters.is_finished {
             if self.recipe.train.keep_best && self.counters.best.is_some() {
-                let best = Checkpoint::read(&self.dir.join("best.safetensors"))?;
+                let best = Checkpoint::read(&self.dir.join(BEST))?;
                 self.learner.restore(&best.state.sub("learner"))?;
             }
             let ctx = self.ctx(1.0);
@@ -313,9 +372,18 @@ impl<'a> Run<'a> {
             let batch = Batch { inputs, rows: &self.train_rows, labels };
             self.learner.fit_readout(&batch, &ctx)?;
             self.counters.is_finished = true;
-            self.save(&["last.safetensors"], observer)?;
+            self.must_stop |= self.save(&[LAST], observer)?;
         }
-        let predictions = predict_all(self.learner.as_ref(), &self.test.0, None, &self.test.1)?;
+        let mut stop = self.must_stop;
+        let tick = &mut |done, total| {
+            stop |= observer.on_event(&progress("test", done, total)) == Flow::Stop;
+            if stop { Err(Error::interrupted()) } else { Ok(()) }
+        };
+        let (learner, (inputs, labels)) = (self.learner.as_ref(), &self.test);
+        let predictions = match predict_all(learner, inputs, None, labels, tick) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => return self.interrupted(observer),
+            predictions => predictions?,
+        };
         let test = metrics::evaluate(&predictions, &self.test.1, self.classes.len());
         let silence = on_silence(&test.confusion, &self.classes);
         let (metrics, confusion) = (test.metrics.clone(), test.confusion);
@@ -331,18 +399,19 @@ impl<'a> Run<'a> {
         for figure in figures {
             tell(&mut self.log, observer, &Event::Figure { figure })?;
         }
-        let (epochs, seconds) = (self.counters.epoch, self.log.seconds());
+        let epochs = self.counters.epoch;
+        let seconds = self.log.seconds() + closing.elapsed().as_secs_f64();
         tell(&mut self.log, observer, &Event::RunEnd { epochs, seconds })?;
         Ok(Summary { epochs, test: test.metrics, seconds, was_interrupted: false })
     }
 
     /// Saves where the run stands and says so.
     fn interrupted(mut self, observer: &mut dyn Observer) -> Result<Summary> {
-        self.save(&["last.safetensors"], observer)?;
-        let epoch = self.counters.epoch;
-        let event = Event::Stopped { epoch, reason: "interrupted".into() };
+        self.save(&[LAST], observer)?;
+        let (epoch, seconds) = (self.counters.epoch, self.unfinished);
+        let event = Event::Stopped { epoch, reason: INTERRUPTED.into(), seconds };
         tell(&mut self.log, observer, &event)?;
-        let seconds = self.log.seconds();
+        let seconds = self.log.seconds() + self.unfinished;
         Ok(Summary { epochs: epoch, test: Metrics::new(), seconds, was_interrupted: true })
     }
 
@@ -369,9 +438,11 @@ impl<'a> Run<'a> {
         let n_batches = order.len().div_ceil(batch_size) as u64;
         self.must_stop |= tell(&mut self.log, observer, &Event::EpochStart { epoch, n_batches })?;
         let start = Instant::now();
+        let before = std::mem::take(&mut self.unfinished);
         let n_done = self.counters.batch as usize;
         for rows in order.chunks(batch_size).skip(n_done) {
             if self.must_stop {
+                self.unfinished = before + start.elapsed().as_secs_f64();
                 return Ok(false);
             }
             let warm = schedule::warm_up(warm_up, epoch, self.counters.batch, n_batches);
@@ -380,7 +451,7 @@ impl<'a> Run<'a> {
             let step = self.learner.step(&batch, &ctx)?;
             if !step.loss.is_finite() {
                 return Err(Error::new(
-                    crate::error::ErrorKind::Diverged,
+                    ErrorKind::Diverged,
                     format!("the loss is {} in epoch {epoch}, step {}", step.loss, ctx.step),
                 ));
             }
@@ -398,13 +469,15 @@ impl<'a> Run<'a> {
             let event = Event::Step { epoch, batch, n_batches, n_samples, train };
             self.must_stop |= observer.on_event(&event) == Flow::Stop;
         }
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = before + start.elapsed().as_secs_f64();
+        let closing = Instant::now();
         let ctx = self.ctx(epoch_rate);
         let report = self.learner.end_epoch(&ctx)?;
-        let valid = self.validate()?;
+        let valid = self.validate(observer)?;
         let event = Event::EpochEnd {
             epoch,
             seconds,
+            closing_seconds: closing.elapsed().as_secs_f64(),
             n_samples: self.counters.n_samples,
             train: self.train_metrics(),
             valid: valid.clone(),
@@ -426,13 +499,20 @@ impl<'a> Run<'a> {
         train
     }
 
-    fn validate(&self) -> Result<Metrics> {
+    /// Figures of the validation split. Nothing stops it: the epoch is not counted yet.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<Metrics> {
         if self.valid_rows.is_empty() {
             return Ok(Metrics::new());
         }
         let (inputs, labels) = (&self.train.0, &self.train.1);
-        let predictions =
-            predict_all(self.learner.as_ref(), inputs, Some(&self.valid_rows), labels)?;
+        let mut stop = false;
+        let tick = &mut |done, total| {
+            stop |= observer.on_event(&progress("validation", done, total)) == Flow::Stop;
+            Ok(())
+        };
+        let rows = Some(self.valid_rows.as_slice());
+        let predictions = predict_all(self.learner.as_ref(), inputs, rows, labels, tick)?;
+        self.must_stop |= stop;
         let picked: Vec<u16> =
             self.valid_rows.iter().filter_map(|&r| labels.get(r).copied()).collect();
         Ok(metrics::evaluate(&predictions, &picked, self.classes.len()).metrics)
@@ -444,6 +524,7 @@ impl<'a> Run<'a> {
         c.epoch += 1;
         (c.batch, c.n_samples, c.loss, c.n_correct) = (0, 0, 0.0, None);
         let score = valid.get("accuracy").copied().or_else(|| valid.get("mse").map(|m| -m));
+        let score = score.filter(|s| s.is_finite());
         let is_best = score.is_some_and(|s| c.best.is_none_or(|b| s > b));
         if is_best {
             (c.best, c.since_best) = (score, 0);
@@ -451,15 +532,13 @@ impl<'a> Run<'a> {
             c.since_best += 1;
         }
         let (epoch, best) = (c.epoch, c.best.unwrap_or(0.0));
-        let mut files = vec!["last.safetensors"];
-        if is_best || score.is_none() {
-            files.push("best.safetensors");
-        }
-        self.must_stop |= self.save(&files, observer)?;
+        // The best first: the last says that there is one.
+        let files = if is_best || score.is_none() { &[BEST, LAST][..] } else { &[LAST] };
+        self.must_stop |= self.save(files, observer)?;
         if self.is_patience_spent() && epoch < self.recipe.train.epochs {
             let patience = self.recipe.train.patience;
             let reason = format!("no better validation score than {best:.4} for {patience} epochs");
-            tell(&mut self.log, observer, &Event::Stopped { epoch, reason })?;
+            tell(&mut self.log, observer, &Event::Stopped { epoch, reason, seconds: 0.0 })?;
         }
         Ok(())
     }
@@ -477,6 +556,7 @@ impl<'a> Run<'a> {
         state.nest("encoder", self.encoder.state());
         let (recipe, counters) = (self.recipe_text.clone(), self.counters.clone());
         let checkpoint = Checkpoint { recipe, counters, state };
+        self.log.sync()?;
         let mut stop = false;
         for file in files {
             checkpoint.write(&self.dir.join(file))?;

@@ -57,7 +57,7 @@ pub fn write(dirs: &[PathBuf], out: &Path) -> Result<(Vec<Row>, PathBuf)> {
 }
 
 fn read(dir: &Path) -> Result<Vec<Event>> {
-    log::read_log(&dir.join(super::LOG_FILE))
+    log::read_log(&dir.join(crate::runlog::LOG_FILE))
 }
 
 fn row(run: &Run<'_>) -> Row {

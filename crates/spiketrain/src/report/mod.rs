@@ -25,15 +25,13 @@ mod svg;
 
 pub use log::read_log;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Event;
-use std::io::Write;
+use crate::runlog::LOG_FILE;
 use std::path::{Path, PathBuf};
 
-/// Name of the event log in a run folder.
-const LOG_FILE: &str = "events.jsonl";
 /// Name of the page in a run folder.
-const PAGE_FILE: &str = "report.html";
+pub(crate) const PAGE_FILE: &str = "report.html";
 /// Name of the page that compares runs.
 const COMPARISON_FILE: &str = "compare.html";
 
@@ -61,19 +59,6 @@ pub fn write(run_dir: &Path) -> Result<PathBuf> {
 
 /// Writes `html` to `page`, as a whole or not at all, and returns the path.
 fn write_page(page: &Path, html: &str) -> Result<PathBuf> {
-    let fail = |e: std::io::Error| Error::io("writing", page, e);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".report-").suffix(".html");
-    // A temporary file is private; the finished page is as readable as any other file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let folder = page.parent().unwrap_or(Path::new("."));
-    let mut file = builder.tempfile_in(folder).map_err(fail)?;
-    file.write_all(html.as_bytes()).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(page).map_err(|e| fail(e.error))?;
+    crate::checkpoint::write_atomically(page, html.as_bytes())?;
     Ok(page.to_owned())
 }

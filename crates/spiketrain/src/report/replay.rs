@@ -2,7 +2,7 @@
 
 use super::log::check_version;
 use crate::error::{Error, Result};
-use crate::event::{Event, Figure, Histogram};
+use crate::event::{Event, Figure, Histogram, INTERRUPTED};
 use crate::learner::Metrics;
 use std::collections::BTreeMap;
 
@@ -112,7 +112,9 @@ impl<'a> Run<'a> {
                     None => self.stages.push(Stage { name: stage, end }),
                 }
             }
-            Event::EpochEnd { epoch, seconds, n_samples, train, valid, metrics, series } => {
+            Event::EpochEnd {
+                epoch, seconds, n_samples, train, valid, metrics, series, ..
+            } => {
                 self.forget_from(*epoch);
                 self.epochs.push(Epoch {
                     number: epoch.saturating_add(1),
@@ -130,9 +132,11 @@ impl<'a> Run<'a> {
             Event::Resumed { epoch } => {
                 self.forget_from(*epoch);
                 self.resumed.push(*epoch);
-                (self.stopped, self.test, self.end) = (None, None, None);
+                // A run that stopped of itself stays stopped; only its end is told again.
+                self.stopped = self.stopped.filter(|(_, reason)| *reason != INTERRUPTED);
+                (self.test, self.end) = (None, None);
             }
-            Event::Stopped { epoch, reason } => self.stopped = Some((*epoch, reason)),
+            Event::Stopped { epoch, reason, .. } => self.stopped = Some((*epoch, reason)),
             Event::Test { metrics, confusion, histograms } => {
                 self.test = Some(Test { metrics, confusion, histograms });
             }

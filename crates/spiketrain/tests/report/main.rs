@@ -187,6 +187,7 @@ fn markup_in_names_stays_text() {
     let histogram = Histogram { label: evil.to_owned(), from: 0.0, to: 1.0, counts: vec![1, 2] };
     events.push(Event::StageStart { stage: evil.to_owned() });
     events.push(Event::EpochEnd {
+        closing_seconds: 0.0,
         epoch: 0,
         seconds: 1.0,
         n_samples: 1,
@@ -205,7 +206,7 @@ fn markup_in_names_stays_text() {
         histograms: vec![histogram.clone()],
     });
     events.extend(figures_named(evil, histogram).map(|figure| Event::Figure { figure }));
-    events.push(Event::Stopped { epoch: 1, reason: evil.to_owned() });
+    events.push(Event::Stopped { epoch: 1, reason: evil.to_owned(), seconds: 0.0 });
     let html = render(&events);
     let page = Page::parse(&html);
     assert_eq!(page.count("b"), 0);
@@ -259,7 +260,7 @@ fn a_stopped_run_says_why_and_a_resumed_one_goes_on() {
     let n = events.iter().position(|e| matches!(e, Event::Checkpoint { .. })).unwrap();
     let last_epoch = events[n - 1].clone();
     events.truncate(n);
-    events.push(Event::Stopped { epoch: 6, reason: "no progress".to_owned() });
+    events.push(Event::Stopped { epoch: 6, reason: "no progress".to_owned(), seconds: 0.0 });
     assert!(render(&events).contains("stopped early after 6 epochs: no progress"));
     events.push(Event::Resumed { epoch: 5 });
     assert!(render(&events).contains("crashed after 5 of 30 epochs"));
@@ -319,6 +320,7 @@ fn what_is_not_a_number_does_not_break_the_page() {
     for (epoch, &v) in wild.iter().enumerate() {
         let table = BTreeMap::from([("accuracy".to_owned(), v), ("loss".to_owned(), 1.0 / v)]);
         events.push(Event::EpochEnd {
+            closing_seconds: 0.0,
             epoch: epoch as u64,
             seconds: v,
             n_samples: 1,

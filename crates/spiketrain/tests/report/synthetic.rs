@@ -99,6 +99,7 @@ fn epoch_end(epoch: u64, draws: &mut Stream) -> Event {
             .collect()
     };
     Event::EpochEnd {
+        closing_seconds: 0.0,
         epoch,
         seconds: 18.4 + noise(draws, 0.5),
         n_samples: 45_000,
