@@ -12,7 +12,7 @@ Exit codes: 0 done, 1 a bug or the operating system, 2 usage, recipe or run fold
 /// Trains spiking neural networks with published rules: one loop, one data path, one set of
 /// metrics, the same bytes on any number of threads.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = AFTER_HELP)]
+#[command(name = "spiketrain", version, about, long_about = None, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -48,6 +48,9 @@ pub(crate) enum Command {
         /// Which checkpoint: last or best.
         #[arg(long, default_value = "last", value_parser = ["last", "best"])]
         checkpoint: String,
+        /// Writes what is answered for every test sample to a CSV file.
+        #[arg(long, value_name = "FILE")]
+        predictions: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -72,7 +75,8 @@ pub(crate) enum Command {
         command: DataCommand,
     },
     /// Puts runs side by side: a table, and a page with their learning curves. A recipe is trained
-    /// first; give all of them the same budget with `--set train.epochs=N`.
+    /// first, or goes on if a run of it is there; give all of them the same budget with
+    /// `--set train.epochs=N`.
     Compare {
         /// Run folders and recipes.
         #[arg(required = true)]

@@ -1,33 +1,59 @@
 //! `spiketrain compare` and `spiketrain demo`: runs side by side.
 
 use crate::args::{Common, ForAll};
-use crate::observe::{Console, Style, print};
+use crate::observe::{Style, print};
 use spiketrain::methods::Method;
 use spiketrain::recipe::BUILT_IN;
 use spiketrain::report::compare::{self, Row};
-use spiketrain::{Recipe, Result, train};
+use spiketrain::{Error, Recipe, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Trains the recipes among `names`, then compares them with the run folders among them.
 pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -> Result<ExitCode> {
     let style = crate::style(common);
-    let mut dirs = Vec::new();
+    // Whatever is wrong with a name is said before anything is trained.
+    let mut runs: Vec<(PathBuf, Option<Recipe>)> = Vec::new();
     for name in names {
-        if Path::new(name).is_dir() {
-            dirs.push(PathBuf::from(name));
-            continue;
+        let run = match Path::new(name).is_dir() {
+            true => (PathBuf::from(name), None),
+            false => {
+                let mut recipe = crate::find_recipe(name, &all.set).map_err(|e| not_a_run(name, e))?;
+                recipe.seed = all.seed.unwrap_or(recipe.seed);
+                let dir = out.join(crate::folder_name(name));
+                if !all.force {
+                    crate::may_go_on(&dir, &recipe)?;
+                }
+                (dir, Some(recipe))
+            }
+        };
+        if !runs.iter().any(|(dir, _)| *dir == run.0) {
+            runs.push(run);
         }
-        let mut recipe = crate::find_recipe(name, &all.set)?;
-        recipe.seed = all.seed.unwrap_or(recipe.seed);
-        let options = crate::options(common, out.join(crate::folder_name(name)))?;
-        crate::make_room(&options, &recipe, all.force)?;
-        let summary = train::train(&recipe, &options, &mut Console::new(style))?;
-        let code = crate::finish(&options.run_dir, &summary, style)?;
-        if summary.was_interrupted {
-            return Ok(code);
+    }
+    if runs.iter().all(|(_, recipe)| recipe.is_none()) {
+        let is_told = !all.set.is_empty() || all.seed.is_some() || all.force;
+        if is_told {
+            let what = "--set, --seed and --force: nothing is trained, only run folders are named";
+            return Err(Error::recipe(what));
         }
-        dirs.push(options.run_dir);
+    }
+    let found = runs.iter().filter(|(_, recipe)| recipe.is_none()).map(|(dir, _)| dir.clone());
+    compare::read_all(&found.collect::<Vec<_>>())?;
+    let mut dirs = Vec::new();
+    for (dir, recipe) in runs {
+        if let Some(recipe) = recipe {
+            let options = crate::options(common, dir.clone())?;
+            if all.force {
+                crate::make_room(&options, &recipe, true)?;
+            }
+            let summary = crate::go_on(&recipe, &options, style)?;
+            let code = crate::finish(&dir, &summary, style)?;
+            if summary.was_interrupted {
+                return Ok(code);
+            }
+        }
+        dirs.push(dir);
     }
     let (rows, page) = compare::write(&dirs, out)?;
     if style == Style::Json {
@@ -37,6 +63,14 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
         print(format_args!("page: {}", page.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds to an error about a name that it could have been a folder.
+fn not_a_run(name: &str, error: Error) -> Error {
+    match Path::new(name).exists() {
+        true => error,
+        false => error.context(format!("{name:?} is no run folder")),
+    }
 }
 
 fn print_table(rows: &[Row]) -> Result<()> {
@@ -56,20 +90,25 @@ fn print_table(rows: &[Row]) -> Result<()> {
     ))?;
     for r in rows {
         print(format_args!(
-            "{:<width$}  {:<20}  {:<14}  {:>6}  {:>10}  {:<14}  {:>9.4}  {:>9.0}  {:>9.0}  {:>8.1}",
+            "{:<width$}  {:<20}  {:<14}  {:>6}  {:>10}  {:<14}  {:>9}  {:>9}  {:>9}  {:>8.1}",
             r.run,
             r.method,
             r.data,
             r.epochs,
             r.n_presented,
             r.figure,
-            r.value,
-            r.spikes_per_sample,
-            r.synops_per_sample,
+            shown(r.value, 4),
+            shown(r.spikes_per_sample, 0),
+            shown(r.synops_per_sample, 0),
             r.seconds,
         ))?;
     }
     Ok(())
+}
+
+/// A number, or a dash for none.
+fn shown(value: f64, digits: usize) -> String {
+    if value.is_finite() { format!("{value:.digits$}") } else { "–".to_owned() }
 }
 
 /// For every method the first recipe on the bundled digits.

@@ -16,7 +16,7 @@ use spiketrain::data::DataDirs;
 use spiketrain::encode::Encoder;
 use spiketrain::methods::Method;
 use spiketrain::recipe::{BUILT_IN, Validation};
-use spiketrain::train::{self, Options, Summary};
+use spiketrain::train::{self, Answers, Options, Summary};
 use spiketrain::{Error, ErrorKind, Recipe, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,13 +47,17 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Resume { run, common } => {
             let (options, style) = (options(&common, run)?, style(&common));
             let mut console = Console::new(style);
-            let summary = train::resume(&options, &mut console)?;
+            let summary = told(&options, train::resume(&options, &mut console))?;
             finish(&options.run_dir, &summary, style)
         }
-        Command::Eval { run, checkpoint, common } => {
+        Command::Eval { run, checkpoint, predictions, common } => {
             let options = options(&common, run)?;
             let file = format!("{checkpoint}.safetensors");
-            let evaluation = train::evaluate(&options, &file)?;
+            let answers = train::evaluate(&options, &file, &mut Console::new(style(&common)))?;
+            if let Some(path) = predictions {
+                spiketrain::checkpoint::write_atomically(&path, predicted(&answers).as_bytes())?;
+            }
+            let evaluation = answers.evaluation;
             if common.json {
                 let test = evaluation.metrics;
                 print(serde_json::json!({ "run": options.run_dir, "test": test }))?;
@@ -100,9 +104,7 @@ fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
-            let page = clap_mangen::Man::new(Args::command());
-            page.render(&mut std::io::stdout())
-                .map_err(|e| Error::io("writing", Path::new("standard output"), e))?;
+            print(String::from_utf8_lossy(&manual()?))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -121,19 +123,26 @@ fn train(
     let Some(folds) = folds else {
         let options = options(common, run_dir)?;
         make_room(&options, &recipe, force)?;
-        let summary = train::train(&recipe, &options, &mut Console::new(style))?;
+        let summary = told(&options, train::train(&recipe, &options, &mut Console::new(style)))?;
         return finish(&options.run_dir, &summary, style);
     };
     let runs = parse_folds(&folds, recipe.validation.folds)?
         .into_iter()
         .map(|fold| of_fold(&recipe, fold).map(|recipe| (fold, recipe)))
         .collect::<Result<Vec<_>>>()?;
-    make_room(&options(common, run_dir.clone())?, &recipe, force)?;
+    // Folds that are there go on.
+    if force || run_dir.join("last.safetensors").exists() {
+        make_room(&options(common, run_dir.clone())?, &recipe, force)?;
+    }
+    let dir_of = |fold| run_dir.join(format!("fold-{fold}"));
+    for (fold, recipe) in &runs {
+        may_go_on(&dir_of(*fold), recipe)?;
+    }
     let mut figures = Vec::new();
     let mut name = "";
     for (fold, recipe) in runs {
-        let options = options(common, run_dir.join(format!("fold-{fold}")))?;
-        let summary = train::train(&recipe, &options, &mut Console::new(style))?;
+        let options = options(common, dir_of(fold))?;
+        let summary = go_on(&recipe, &options, style)?;
         let code = finish(&options.run_dir, &summary, style)?;
         if summary.was_interrupted {
             return Ok(code);
@@ -199,6 +208,11 @@ fn make_room(options: &Options, recipe: &Recipe, force: bool) -> Result<()> {
             run_dir.display()
         )));
     }
+    let here = std::env::current_dir().and_then(|d| d.canonicalize());
+    if here.is_ok_and(|here| run_dir.canonicalize().is_ok_and(|dir| here.starts_with(dir))) {
+        let dir = run_dir.display();
+        return Err(Error::recipe(format!("--force cannot replace {dir}, which you are in")));
+    }
     recipe.data.load(&options.data)?;
     if let Some(stranger) = not_of_a_run(run_dir)? {
         return Err(Error::recipe(format!(
@@ -207,6 +221,65 @@ fn make_room(options: &Options, recipe: &Recipe, force: bool) -> Result<()> {
         )));
     }
     std::fs::remove_dir_all(run_dir).map_err(|e| Error::io("removing", run_dir, e))
+}
+
+/// Whether the folder holds a run of this recipe.
+fn is_run_of(dir: &Path, recipe: &Recipe) -> bool {
+    let same = std::fs::read_to_string(dir.join("recipe.toml")).is_ok_and(|t| t == recipe.to_toml());
+    same && dir.join("last.safetensors").exists()
+}
+
+/// An error if something stands in the way of a run in `dir`, other than an earlier run of the same
+/// recipe.
+pub(crate) fn may_go_on(dir: &Path, recipe: &Recipe) -> Result<()> {
+    if !dir.exists() || is_run_of(dir, recipe) {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(Error::recipe(format!("{dir} holds a run of another recipe; use --force to replace it")))
+}
+
+/// Trains the recipe, or goes on with the run of it that the folder holds.
+pub(crate) fn go_on(recipe: &Recipe, options: &Options, style: Style) -> Result<Summary> {
+    let mut console = Console::new(style);
+    let summary = match is_run_of(&options.run_dir, recipe) {
+        true => train::resume(options, &mut console),
+        false => train::train(recipe, options, &mut console),
+    };
+    told(options, summary)
+}
+
+/// Writes the report of a run that diverged, which ends without one.
+fn told<T>(options: &Options, result: Result<T>) -> Result<T> {
+    if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Diverged) {
+        spiketrain::report::write(&options.run_dir)?;
+    }
+    result
+}
+
+/// Answers as a table of comma-separated values, a line a sample; what there is not is empty.
+fn predicted(answers: &Answers) -> String {
+    let mut table = "sample,label,class,decision_time,spikes,synops\n".to_owned();
+    for (i, p) in answers.predictions.iter().enumerate() {
+        let label = answers.labels.get(i).map(u16::to_string).unwrap_or_default();
+        let class = p.class.map(|c| c.to_string()).unwrap_or_default();
+        let time = p.decision_time.map(|t| t.to_string()).unwrap_or_default();
+        let (spikes, synops) = (p.n_spikes, p.n_synops);
+        table += &format!("{i},{label},{class},{time},{spikes},{synops}\n");
+    }
+    table
+}
+
+/// The manual: a page of the program, then one of each command.
+fn manual() -> Result<Vec<u8>> {
+    let mut command = Args::command();
+    command.build();
+    let mut text = Vec::new();
+    for page in std::iter::once(&command).chain(command.get_subcommands()) {
+        let rendered = clap_mangen::Man::new(page.clone()).render(&mut text);
+        rendered.map_err(|e| Error::io("writing", Path::new("the manual"), e))?;
+    }
+    Ok(text)
 }
 
 /// What in `dir` no run has written, if there is such a thing.
@@ -305,25 +378,34 @@ fn find_recipe(name: &str, sets: &[String]) -> Result<Recipe> {
     }
     let path = Path::new(name);
     if !path.is_file() {
-        let known: Vec<&str> = BUILT_IN.iter().map(|b| b.name).collect();
+        let mut known: Vec<&str> = BUILT_IN.iter().map(|b| b.name).collect();
+        known.sort_by_key(|known| strsim::damerau_levenshtein(name, known));
         return Err(Error::recipe(format!(
-            "no recipe {name:?}: neither a file nor one of {}",
-            known.join(", ")
+            "no recipe {name:?}: neither a file nor one of those that `spiketrain list recipes` \
+             names; the nearest are {}",
+            known[..3].join(", ")
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
+    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|e| Error::recipe(format!("{name}: not a text in UTF-8: {e}")))?;
     Recipe::parse(name, &text, variant, sets)
 }
 
 fn options(common: &Common, run_dir: PathBuf) -> Result<Options> {
     let threads = common.threads.unwrap_or_else(n_cores);
-    if threads == 0 {
-        return Err(Error::recipe("--threads 0: allowed is a whole number above 0"));
+    if !(1..=MOST_THREADS).contains(&threads) {
+        return Err(Error::recipe(format!(
+            "--threads {threads}: allowed is a whole number from 1 to {MOST_THREADS}"
+        )));
     }
     let data = DataDirs::new(common.data_dir.clone());
     let cache_dir = (!common.no_cache).then(|| DataDirs::new(None).root.join("encoders"));
     Ok(Options { run_dir, data, cache_dir, threads })
 }
+
+/// More threads than any machine has cores.
+const MOST_THREADS: usize = 4096;
 
 /// Cores of the machine.
 fn n_cores() -> usize {

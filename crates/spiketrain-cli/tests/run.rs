@@ -80,6 +80,17 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_and_the_run_goes_on_to_the_same_bytes() {
+    interrupted_by("-INT");
+}
+
+#[cfg(unix)]
+#[test]
+fn so_does_a_request_to_end() {
+    interrupted_by("-TERM");
+}
+
+#[cfg(unix)]
+fn interrupted_by(signal: &str) {
     let dir = tempfile::tempdir().unwrap();
     let long = ["--set", "train.epochs=400"];
     must_pass(&train(dir.path(), "whole", &long).output().unwrap());
@@ -89,8 +100,11 @@ fn an_interrupt_saves_and_the_run_goes_on_to_the_same_bytes() {
     while !std::fs::read_to_string(&log).is_ok_and(|t| t.contains("epoch_end")) {
         std::thread::sleep(Duration::from_millis(2));
     }
+    let second = spiketrain(dir.path(), &["resume", "cut", "--no-cache"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(2), "two processes in one run folder");
+    assert!(text(&second.stderr).contains("another process"), "{}", text(&second.stderr));
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let stopped = std::fs::read_to_string(&log).unwrap();
@@ -118,10 +132,16 @@ fn json_ends_with_the_figures_and_eval_agrees() {
         .collect();
     let order = [("best.safetensors", 1), ("last.safetensors", 1)];
     assert_eq!(written, order, "a crash between the two must not lose the best");
-    let eval = ["eval", "run", "--json", "--no-cache"];
+    let eval = ["eval", "run", "--json", "--no-cache", "--predictions", "answers.csv"];
     let output = spiketrain(dir.path(), &eval).output().unwrap();
     let eval: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(eval["test"]["accuracy"], last["test_accuracy"]);
+    let table = std::fs::read_to_string(dir.path().join("answers.csv")).unwrap();
+    let mut rows = table.lines().map(|l| l.split(',').collect::<Vec<_>>());
+    assert_eq!(rows.next().unwrap()[..3], ["sample", "label", "class"]);
+    let right: Vec<bool> = rows.map(|row| row[1] == row[2]).collect();
+    let share = right.iter().filter(|&&r| r).count() as f64 / right.len() as f64;
+    assert_eq!((right.len(), Some(share)), (100, eval["test"]["accuracy"].as_f64()));
     assert!(last["test_accuracy"].as_f64().unwrap() > 0.3, "{last}");
 }
 
@@ -143,8 +163,15 @@ fn compare_trains_recipes_and_reads_runs() {
     assert_eq!(runs[0]["value"], runs[1]["value"], "the same recipe");
     let page = std::fs::read_to_string(dir.path().join("both/compare.html")).unwrap();
     assert!(page.contains("Accuracy over seconds of training") && !page.contains("<script"));
+    must_pass(&spiketrain(dir.path(), &args).output().unwrap());
+    args.extend(["--seed", "7"]);
     let again = spiketrain(dir.path(), &args).output().unwrap();
-    assert_eq!(again.status.code(), Some(2), "a run that exists is not replaced unasked");
+    assert_eq!(again.status.code(), Some(2), "a run of another recipe is not replaced unasked");
+    let args = ["compare", "old", "s2stdp-digits:nope", "--out=both"];
+    let wrong = text(&spiketrain(dir.path(), &args).output().unwrap().stderr);
+    assert!(wrong.contains("no variant"), "{wrong}");
+    let wrong = text(&spiketrain(dir.path(), &["compare", "s2stdp-dgits"]).output().unwrap().stderr);
+    assert!(wrong.contains("no run folder") && wrong.contains("s2stdp-digits"), "{wrong}");
 }
 
 #[test]

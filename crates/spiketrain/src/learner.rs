@@ -146,6 +146,11 @@ pub trait Learner: Send {
         Ok(EpochReport::default())
     }
 
+    /// Whether [`Learner::fit_readout`] fits something: before it has, figures are missing.
+    fn has_readout(&self) -> bool {
+        false
+    }
+
     /// Called once after the last epoch, for methods that classify with a readout of their own.
     ///
     /// # Errors

@@ -146,6 +146,9 @@ impl Recipe {
         checks.nest(&format!("data.{}", self.data.name()), self.data.check());
         checks.nest(&format!("encode.{}", self.encode.name()), self.encode.check());
         checks.nest(&format!("method.{}", self.method.card().name), self.method.check());
+        let (gives, reads) = (self.encode.notation(), self.method.card().reads);
+        let allowed = format!("an encoder that gives {}", reads.name());
+        checks.that(gives == reads, "encode", self.encode.name(), &allowed);
         let t = &self.train;
         checks.that(t.epochs <= 1_000_000, "train.epochs", t.epochs, "at most 1000000");
         checks.count("train.batch_size", t.batch_size, 1, 1 << 20);

@@ -59,6 +59,20 @@ pub struct Images {
 }
 
 impl Images {
+    /// Least and largest value, on the scale of [`Images::read`]; none without images.
+    pub fn range(&self) -> Option<(f32, f32)> {
+        match &self.pixels {
+            Pixels::Bytes(bytes) => {
+                let (low, high) = (bytes.iter().min()?, bytes.iter().max()?);
+                Some((f32::from(*low) / 255.0, f32::from(*high) / 255.0))
+            }
+            Pixels::Floats(values) => {
+                let first = *values.first()?;
+                Some(values.iter().fold((first, first), |(l, h), &v| (l.min(v), h.max(v))))
+            }
+        }
+    }
+
     /// Images from bytes.
     ///
     /// # Panics

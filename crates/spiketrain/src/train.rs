@@ -8,12 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Flow, INTERRUPTED, LOG_VERSION, Observer};
 use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
 use crate::metrics::{self, Evaluation};
-use crate::recipe::{Recipe, Train};
+use crate::recipe::{Recipe, Train, Validation};
 use crate::runlog::{LOG_FILE, RunLog};
 use crate::schedule;
 use crate::seed::Seed;
-use crate::spikes::Inputs;
+use crate::spikes::{Images, Inputs};
 use crate::state::State;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -66,16 +67,41 @@ pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) ->
     }
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
-        let started = begin(recipe, options, data, observer);
-        if started.as_ref().is_err_and(|e| e.kind() != ErrorKind::Interrupted) {
-            // Nothing in it is worth going on with; the folder goes too if it is empty.
-            for file in [RECIPE, LAST, LOG_FILE] {
-                let _ = std::fs::remove_file(dir.join(file));
+        match begin(recipe, options, data, observer) {
+            Ok(run) => run.go(observer),
+            Err(e) if e.kind() == ErrorKind::Interrupted => stopped_early(dir, 0, observer),
+            Err(e) => {
+                // Nothing in it is worth going on with; the folder goes too if it is empty.
+                for file in [RECIPE, LAST, LOG_FILE] {
+                    let _ = std::fs::remove_file(dir.join(file));
+                }
+                let _ = std::fs::remove_dir(dir);
+                Err(e)
             }
-            let _ = std::fs::remove_dir(dir);
         }
-        started?.go(observer)
     })
+}
+
+/// What there is to say of a session that was interrupted before its first step.
+fn stopped_early(dir: &Path, epoch: u64, observer: &mut dyn Observer) -> Result<Summary> {
+    let mut log = RunLog::reopen(dir, epoch)?;
+    let (reason, seconds) = (INTERRUPTED.into(), log.unfinished());
+    tell(&mut log, observer, &Event::Stopped { epoch, reason, seconds })?;
+    let (seconds, test) = (log.seconds() + seconds, Metrics::new());
+    Ok(Summary { epochs: epoch, test, seconds, was_interrupted: true })
+}
+
+/// Keeps other processes out of a run folder, as far as its file system can, until the file is
+/// closed.
+fn lock(dir: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(dir.join(RECIPE)) else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let dir = dir.display();
+            Err(Error::checkpoint(format!("another process works in the run folder {dir}")))
+        }
+        _ => Ok(Some(file)),
+    }
 }
 
 /// The run in a folder that holds nothing yet.
@@ -89,10 +115,12 @@ fn begin<'a>(
     std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
     let text = recipe.to_toml();
     crate::checkpoint::write_atomically(&dir.join(RECIPE), text.as_bytes())?;
+    let lock = lock(dir)?;
     let checkpoint =
         Checkpoint { recipe: text, counters: Counters::default(), state: State::new() };
     checkpoint.write(&dir.join(LAST))?;
-    Run::start(recipe, options, data, checkpoint, RunLog::create(dir)?, observer)
+    let log = RunLog::create(dir)?;
+    Run::start(recipe, options, data, checkpoint, (log, lock), observer)
 }
 
 /// Goes on with the run in `options.run_dir`, from its last checkpoint.
@@ -106,18 +134,35 @@ pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary>
     let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &[])?;
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
-        let log = RunLog::reopen(dir, checkpoint.counters.epoch)?;
-        Run::start(&recipe, options, data, checkpoint, log, observer)?.go(observer)
+        let lock = lock(dir)?;
+        let epoch = checkpoint.counters.epoch;
+        let log = RunLog::reopen(dir, epoch)?;
+        match Run::start(&recipe, options, data, checkpoint, (log, lock), observer) {
+            Ok(run) => run.go(observer),
+            Err(e) if e.kind() == ErrorKind::Interrupted => stopped_early(dir, epoch, observer),
+            Err(e) => Err(e),
+        }
     })
+}
+
+/// What a checkpoint answers on the test split.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// One a test sample, in order.
+    pub predictions: Vec<Prediction>,
+    /// The samples' labels; empty for data without labels.
+    pub labels: Vec<u16>,
+    /// What they amount to.
+    pub evaluation: Evaluation,
 }
 
 /// Evaluates the checkpoint `file` of a run on the test split.
 ///
 /// # Errors
 ///
-/// If the checkpoint is missing or holds no trained state or no readout that answers, or data are
-/// missing.
-pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
+/// If the checkpoint is missing or holds no trained state, or data are missing, or the observer
+/// stops it.
+pub fn evaluate(options: &Options, file: &str, observer: &mut dyn Observer) -> Result<Answers> {
     let path = options.run_dir.join(file);
     let checkpoint = Checkpoint::read(&path)?;
     if !checkpoint.counters.is_prepared {
@@ -130,23 +175,37 @@ pub fn evaluate(options: &Options, file: &str) -> Result<Evaluation> {
         let cache = Cache::new(options.cache_dir.as_deref(), &recipe.encode);
         let encoder = encoder.as_ref();
         let images = &data.test.images;
-        let (inputs, _) = cache.encode(&recipe.encode, encoder, images, &mut |_, _| Ok(()))?;
+        let mut tell = |stage: &str, done, total| match observer
+            .on_event(&progress(stage, done, total))
+        {
+            Flow::Continue => Ok(()),
+            Flow::Stop => Err(Error::interrupted()),
+        };
+        let tick = &mut |done, total| tell("encode test images", done, total);
+        let (inputs, _) = cache.encode(&recipe.encode, encoder, images, tick)?;
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
         let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
-        learner.restore(&checkpoint.state.sub("learner"))?;
-        let labels = &data.test.labels;
-        let predictions = predict_all(learner.as_ref(), &inputs, None, labels, &mut |_, _| Ok(()))?;
-        let says_nothing = |p: &Prediction| p.class.is_none() && p.reconstruction.is_none();
-        let has_no_readout = !predictions.is_empty() && predictions.iter().all(says_nothing);
-        if !checkpoint.counters.is_finished && has_no_readout {
-            return Err(Error::checkpoint(format!(
-                "{}: written before the method fitted its readout, so it answers nothing; \
-                 {LAST} of a run that has ended does",
+        restore(learner.as_mut(), &checkpoint.state, &path)?;
+        let labels = data.test.labels;
+        let tick = &mut |done, total| tell("test", done, total);
+        let predictions = predict_all(learner.as_ref(), &inputs, None, &labels, tick)?;
+        if learner.has_readout() && !checkpoint.counters.is_finished {
+            let text = format!(
+                "{}: written before the method's readouts were fitted, at the end of training; \
+                 their figures are missing",
                 path.display()
-            )));
+            );
+            let _ = observer.on_event(&Event::Note { text });
         }
-        Ok(metrics::evaluate(&predictions, labels, data.classes.len()))
+        let evaluation = metrics::evaluate(&predictions, &labels, data.classes.len());
+        Ok(Answers { predictions, labels, evaluation })
     })
+}
+
+/// Puts the learner's state back, from the arrays that the checkpoint at `path` holds.
+fn restore(learner: &mut dyn Learner, arrays: &State, path: &Path) -> Result<()> {
+    let restored = learner.restore(&arrays.sub("learner"));
+    restored.map_err(|e| e.context(format!("{}: learner", path.display())))
 }
 
 /// Does `work` on `n` threads of its own.
@@ -230,6 +289,7 @@ struct Run<'a> {
     must_stop: bool,
     /// Seconds of training in the epoch that an interrupt left unfinished.
     unfinished: f64,
+    _lock: Option<File>,
 }
 
 /// How far a stage has come.
@@ -264,6 +324,15 @@ fn stage<T>(
     Ok(value)
 }
 
+/// What to say of pixels that encoders do not expect.
+fn on_range(images: &Images) -> Option<String> {
+    let (low, high) = images.range().filter(|&(low, high)| low < 0.0 || high > 1.0)?;
+    Some(format!(
+        "values of the training images lie from {low} to {high}; encoders and methods expect 0 to \
+         1, and what lies outside may be cut off"
+    ))
+}
+
 /// What to say of classes that are never the answer, if there are any.
 fn on_silence(confusion: &[Vec<u64>], classes: &[String]) -> Option<String> {
     let silent = metrics::never_answered(confusion);
@@ -285,11 +354,20 @@ impl<'a> Run<'a> {
         options: &'a Options,
         data: Dataset,
         checkpoint: Checkpoint,
-        mut log: RunLog,
+        (mut log, lock): (RunLog, Option<File>),
         observer: &mut dyn Observer,
     ) -> Result<Run<'a>> {
         let (train_rows, valid_rows) =
             split_rows(&data.train.labels, data.train.images.len(), recipe);
+        if train_rows.is_empty() {
+            let (name, n) = (&data.name, data.train.images.len());
+            let Validation { folds, fold } = recipe.validation;
+            return Err(Error::data(format!(
+                "{name}: none of {n} images is left for training where validation.folds = {folds} \
+                 and validation.fold = {fold} keep {} aside",
+                valid_rows.len()
+            )));
+        }
         let counters = checkpoint.counters;
         let begin = match log.is_new() {
             true => run_start(recipe, options, &data, train_rows.len(), valid_rows.len()),
@@ -312,7 +390,8 @@ impl<'a> Run<'a> {
             cache.encode(&recipe.encode, encoder.as_ref(), &data.test.images, tick)
         })?;
         let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
-        for text in learner.notes(recipe.train.batch_size) {
+        let notes = learner.notes(recipe.train.batch_size);
+        for text in on_range(&data.train.images).into_iter().chain(notes) {
             let is_known = log.has_note(&text);
             let note = Event::Note { text };
             must_stop |= match is_known {
@@ -322,7 +401,7 @@ impl<'a> Run<'a> {
         }
         let (was_prepared, unfinished) = (counters.is_prepared, log.unfinished());
         if was_prepared {
-            learner.restore(&checkpoint.state.sub("learner"))?;
+            restore(learner.as_mut(), &checkpoint.state, &options.run_dir.join(LAST))?;
         }
         let mut run = Run {
             recipe,
@@ -339,6 +418,7 @@ impl<'a> Run<'a> {
             valid_rows,
             must_stop: false,
             unfinished,
+            _lock: lock,
         };
         if !was_prepared {
             run.counters.is_prepared = true;
@@ -348,8 +428,20 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Epochs until the last, an early stop or an interruption; then the test.
+    /// [`Run::finish`]; where training fails, the log says why.
     fn go(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        let result = self.finish(observer);
+        if let Err(e) = &result
+            && e.kind() == ErrorKind::Diverged
+        {
+            let (epoch, reason) = (self.counters.epoch, e.to_string());
+            tell(&mut self.log, observer, &Event::Stopped { epoch, reason, seconds: 0.0 })?;
+        }
+        result
+    }
+
+    /// Epochs until the last, an early stop or an interruption; then the test.
+    fn finish(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         while !self.counters.is_finished
             && !self.is_patience_spent()
             && self.counters.epoch < self.recipe.train.epochs
@@ -358,14 +450,20 @@ impl<'a> Run<'a> {
                 return self.interrupted(observer);
             }
         }
+        if self.is_patience_spent() && self.counters.epoch < self.recipe.train.epochs {
+            let Counters { epoch, best, .. } = self.counters;
+            let (best, patience) = (best.unwrap_or(0.0), self.recipe.train.patience);
+            let reason = format!("no better validation score than {best:.4} for {patience} epochs");
+            tell(&mut self.log, observer, &Event::Stopped { epoch, reason, seconds: 0.0 })?;
+        }
         if self.must_stop {
             return self.interrupted(observer);
         }
         let closing = Instant::now();
         if !self.counters.is_finished {
             if self.recipe.train.keep_best && self.counters.best.is_some() {
-                let best = Checkpoint::read(&self.dir.join(BEST))?;
-                self.learner.restore(&best.state.sub("learner"))?;
+                let path = self.dir.join(BEST);
+                restore(self.learner.as_mut(), &Checkpoint::read(&path)?.state, &path)?;
             }
             let ctx = self.ctx(1.0);
             let (inputs, labels) = (&self.train.0, self.train.1.as_slice());
@@ -406,7 +504,7 @@ impl<'a> Run<'a> {
     }
 
     /// Saves where the run stands and says so.
-    fn interrupted(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+    fn interrupted(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         self.save(&[LAST], observer)?;
         let (epoch, seconds) = (self.counters.epoch, self.unfinished);
         let event = Event::Stopped { epoch, reason: INTERRUPTED.into(), seconds };
@@ -448,13 +546,17 @@ impl<'a> Run<'a> {
             let warm = schedule::warm_up(warm_up, epoch, self.counters.batch, n_batches);
             let ctx = self.ctx(epoch_rate * warm);
             let batch = Batch { inputs: &self.train.0, rows, labels: &self.train.1 };
-            let step = self.learner.step(&batch, &ctx)?;
-            if !step.loss.is_finite() {
-                return Err(Error::new(
-                    ErrorKind::Diverged,
-                    format!("the loss is {} in epoch {epoch}, step {}", step.loss, ctx.step),
-                ));
-            }
+            let step = self.learner.step(&batch, &ctx).and_then(|step| {
+                let diverged = || Error::new(ErrorKind::Diverged, format!("the loss is {}", step.loss));
+                if step.loss.is_finite() { Ok(step) } else { Err(diverged()) }
+            });
+            let step = step.map_err(|e| match e.kind() {
+                ErrorKind::Diverged => {
+                    let batch = self.counters.batch + 1;
+                    e.context(format!("epoch {}, batch {batch} of {n_batches}", epoch + 1))
+                }
+                _ => e,
+            })?;
             let c = &mut self.counters;
             c.batch += 1;
             c.step += 1;
@@ -531,15 +633,9 @@ impl<'a> Run<'a> {
         } else {
             c.since_best += 1;
         }
-        let (epoch, best) = (c.epoch, c.best.unwrap_or(0.0));
         // The best first: the last says that there is one.
         let files = if is_best || score.is_none() { &[BEST, LAST][..] } else { &[LAST] };
         self.must_stop |= self.save(files, observer)?;
-        if self.is_patience_spent() && epoch < self.recipe.train.epochs {
-            let patience = self.recipe.train.patience;
-            let reason = format!("no better validation score than {best:.4} for {patience} epochs");
-            tell(&mut self.log, observer, &Event::Stopped { epoch, reason, seconds: 0.0 })?;
-        }
         Ok(())
     }
 

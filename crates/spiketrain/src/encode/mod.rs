@@ -16,7 +16,7 @@ use crate::check::Checks;
 use crate::error::{Error, Result};
 use crate::event::Figure;
 use crate::seed::Seed;
-use crate::spikes::{Images, Inputs, Shape};
+use crate::spikes::{Images, Inputs, Notation, Shape};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,17 @@ impl Encoder {
             Encoder::Softhebb(_) => "softhebb",
             Encoder::StdpCsnn(_) => "stdp-csnn",
             Encoder::Whiten(_) => "whiten",
+        }
+    }
+
+    /// What it gives.
+    pub fn notation(&self) -> Notation {
+        match self {
+            Encoder::Direct(_) | Encoder::Resize(_) | Encoder::Whiten(_) => Notation::Images,
+            Encoder::Latency(_)
+            | Encoder::PixelLatency(_)
+            | Encoder::Softhebb(_)
+            | Encoder::StdpCsnn(_) => Notation::Times,
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// What one run came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Name of the run folder.
+    /// Name of the run folder; its path where another run has the same name.
     pub run: String,
     /// Method.
     pub method: String,
@@ -48,16 +48,26 @@ pub struct Row {
 ///
 /// If a log cannot be read or the page cannot be written.
 pub fn write(dirs: &[PathBuf], out: &Path) -> Result<(Vec<Row>, PathBuf)> {
-    let events = dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>>>()?;
+    let events = read_all(dirs)?;
     let runs = events.iter().map(|e| Run::replay(e)).collect::<Result<Vec<_>>>()?;
-    let rows: Vec<Row> = runs.iter().map(row).collect();
+    let mut rows: Vec<Row> = runs.iter().map(row).collect();
+    let is_twice = |row: &Row| rows.iter().filter(|r| r.run == row.run).count() > 1;
+    let twice: Vec<bool> = rows.iter().map(is_twice).collect();
+    for ((row, dir), _) in rows.iter_mut().zip(dirs).zip(twice).filter(|(_, twice)| *twice) {
+        row.run = dir.display().to_string();
+    }
     std::fs::create_dir_all(out).map_err(|e| Error::io("making the folder", out, e))?;
     let page = super::write_page(&out.join(super::COMPARISON_FILE), &render(&runs, &rows)?)?;
     Ok((rows, page))
 }
 
-fn read(dir: &Path) -> Result<Vec<Event>> {
-    log::read_log(&dir.join(crate::runlog::LOG_FILE))
+/// The events of the runs in `dirs`.
+///
+/// # Errors
+///
+/// If a log cannot be read.
+pub fn read_all(dirs: &[PathBuf]) -> Result<Vec<Vec<Event>>> {
+    dirs.iter().map(|dir| log::read_log(&dir.join(crate::runlog::LOG_FILE))).collect()
 }
 
 fn row(run: &Run<'_>) -> Row {

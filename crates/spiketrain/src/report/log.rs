@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::event::{Event, LOG_VERSION};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Reads the event log at `path`.
@@ -12,10 +13,13 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// If the file cannot be read, does not begin with [`Event::RunStart`], has another major version
+/// If the file is missing or cannot be read, does not begin with [`Event::RunStart`], has another major version
 /// or is damaged before its last line.
 pub fn read_log(path: &Path) -> Result<Vec<Event>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+    let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::checkpoint(format!("there is no log {}", path.display())),
+        _ => Error::io("reading", path, e),
+    })?;
     parse(&bytes).map_err(|e| e.context(path.display()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::log::check_version;
 use crate::error::{Error, Result};
-use crate::event::{Event, Figure, Histogram, INTERRUPTED};
+use crate::event::{Event, Figure, Histogram};
 use crate::learner::Metrics;
 use std::collections::BTreeMap;
 
@@ -132,9 +132,7 @@ impl<'a> Run<'a> {
             Event::Resumed { epoch } => {
                 self.forget_from(*epoch);
                 self.resumed.push(*epoch);
-                // A run that stopped of itself stays stopped; only its end is told again.
-                self.stopped = self.stopped.filter(|(_, reason)| *reason != INTERRUPTED);
-                (self.test, self.end) = (None, None);
+                (self.stopped, self.test, self.end) = (None, None, None);
             }
             Event::Stopped { epoch, reason, .. } => self.stopped = Some((*epoch, reason)),
             Event::Test { metrics, confusion, histograms } => {
@@ -164,7 +162,8 @@ impl<'a> Run<'a> {
 
     /// Seconds of training: all epochs together.
     pub(super) fn training_seconds(&self) -> f64 {
-        self.epochs.iter().map(|e| e.seconds).filter(|s| s.is_finite()).sum()
+        // A sum of nothing is −0.
+        0.0 + self.epochs.iter().map(|e| e.seconds).filter(|s| s.is_finite()).sum::<f64>()
     }
 
     /// The epochs the recipe asks for, if it says so under `[train]`.

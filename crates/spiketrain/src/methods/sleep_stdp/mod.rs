@@ -421,6 +421,10 @@ impl Learner for SleepStdp {
         Ok(report)
     }
 
+    fn has_readout(&self) -> bool {
+        true
+    }
+
     fn fit_readout(&mut self, train: &Batch<'_>, ctx: &Ctx) -> Result<()> {
         if self.records.labels.is_empty() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use super::network::Plan;
 use crate::check::Checks;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Desired times of the output neurons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,7 @@ pub struct Params {
     /// The hidden layers, parts joined by `-`: `nCk` = n maps with k × k kernels, `Pp` = p × p
     /// earliest-spike pooling of the maps before, `n` = n fully connected neurons. The output
     /// layer, one neuron a class, is not written.
+    #[serde(deserialize_with = "layers")]
     pub hidden: String,
     /// Steps of the window, T; a spike at step T is none.
     pub n_steps: u16,
@@ -156,6 +157,20 @@ pub struct Params {
     /// Hidden neurons (maps of a convolution) of whose outputs less than this share fired in an
     /// epoch get new initial weights; 0 leaves them.
     pub rescue: f64,
+}
+
+/// Reads `hidden`; a single fully connected layer may be a bare number.
+fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected layers like \"40C5-P2-1000\", or a number of neurons")]
+    enum Layers {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Layers::deserialize(from)? {
+        Layers::Number(n) => n.to_string(),
+        Layers::Text(text) => text,
+    })
 }
 
 impl Default for Params {

@@ -97,6 +97,10 @@ impl Learner for Conventional {
         self.readouts.restore(&state.sub("readout"))
     }
 
+    fn has_readout(&self) -> bool {
+        self.readouts.is_wanted()
+    }
+
     fn fit_readout(&mut self, train: &Batch<'_>, ctx: &Ctx) -> Result<()> {
         if !self.readouts.is_wanted() {
             return Ok(());

@@ -359,6 +359,10 @@ impl Learner for TemporalAutoencoder {
         Ok(report)
     }
 
+    fn has_readout(&self) -> bool {
+        self.readouts.is_wanted()
+    }
+
     fn fit_readout(&mut self, train: &Batch<'_>, ctx: &Ctx) -> Result<()> {
         if !self.readouts.is_wanted() {
             return Ok(());
