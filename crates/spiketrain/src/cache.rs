@@ -1,11 +1,12 @@
 //! What is kept between runs: fitted encoders, and what they made of a data set.
 //!
-//! An entry's name is a hash of all it depends on: for a fitted encoder its parameters, the seed
-//! and the images it was fitted to; for encoded images the encoder's parameters and state and the
-//! images. Only encoders that have to be fitted are kept; encoded images only if they are spike times
-//! without targets and making them took longer than [`WORTH_KEEPING`]. Nothing in here changes a result: an entry that is damaged
-//! is made anew, and one that cannot be written is no reason to end a run. Beyond [`LIMIT`] the
-//! entries that were not used for the longest time are removed.
+//! An entry's name is a hash of all it depends on: the program's version; for a fitted encoder its
+//! parameters, the seed and the images it was fitted to; for encoded images the encoder's
+//! parameters and state and the images. An entry ends with the SHA-256 of the rest. Only encoders
+//! that have to be fitted are kept; encoded images only if they are spike times without targets
+//! and making them took longer than [`WORTH_KEEPING`]. Nothing in here changes a result: an entry
+//! that is damaged is made anew, and one that cannot be written is no reason to end a run. Beyond
+//! [`LIMIT`] the entries that were not used for the longest time are removed.
 
 use crate::encode::{Encoder, FittedEncoder, Tick};
 use crate::error::{Error, Result};
@@ -19,8 +20,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Version of what is kept; part of every name.
-const VERSION: &str = "2";
+/// Version of what is kept, and of the program; part of every name.
+const VERSION: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
 
 /// Most bytes that all entries take together.
 const LIMIT: u64 = 4_000_000_000;
@@ -54,7 +55,11 @@ impl<'a> Cache<'a> {
         name.update(seed.0.to_le_bytes());
         let path = dir.join(format!("{}.safetensors", hex(name)));
         let kept = std::fs::read(&path).ok().and_then(|bytes| {
-            let (state, _) = State::from_safetensors(&bytes).ok()?;
+            let (bytes, sum) = bytes.split_last_chunk::<32>()?;
+            if Sha256::digest(bytes)[..] != *sum {
+                return None;
+            }
+            let (state, _) = State::from_safetensors(bytes).ok()?;
             encoder.restore(images.shape, &state).ok()
         });
         if let Some(fitted) = kept {
@@ -63,7 +68,10 @@ impl<'a> Cache<'a> {
         }
         let fitted = encoder.fit(images, seed, tick)?;
         let bytes = fitted.state().to_safetensors(&BTreeMap::new());
-        keep(dir, &path, |file| file.write_all(&bytes));
+        keep(dir, &path, |file| {
+            file.write_all(&bytes)?;
+            file.write_all(&Sha256::digest(&bytes))
+        });
         Ok((fitted, false))
     }
 
@@ -323,11 +331,21 @@ mod tests {
         assert!(was_kept && first.state() == second.state());
         assert!(!fit(&encoder, 2).1);
         assert!(!fit(&Encoder::StdpCsnn(Params { pool: 2, ..params.clone() }), 1).1);
-        for entry in std::fs::read_dir(dir.path()).unwrap() {
-            std::fs::write(entry.unwrap().path(), b"damaged").unwrap();
+        let mut name = hash_of("encoder", &encoder, &images);
+        name.update(1u64.to_le_bytes());
+        let path = dir.path().join(format!("{}.safetensors", hex(name)));
+        let whole = std::fs::read(&path).unwrap();
+        let flipped = (0..whole.len()).step_by(37).map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            bytes
+        });
+        for damaged in flipped.chain([whole[..whole.len() - 1].to_vec(), b"damaged".to_vec()]) {
+            std::fs::write(&path, damaged).unwrap();
+            let (anew, was_kept) = fit(&encoder, 1);
+            assert!(!was_kept && anew.state() == first.state());
+            assert!(fit(&encoder, 1).1);
         }
-        assert!(!fit(&encoder, 1).1);
-        assert!(fit(&encoder, 1).1);
         let inputs = first.encode(&images, &mut |_, _| Ok(())).unwrap();
         let encode =
             || cache.encode(&encoder, first.as_ref(), &images, &mut |_, _| Ok(())).unwrap();

@@ -230,7 +230,7 @@ fn is_choice(path: &str) -> bool {
 }
 
 /// Puts `over` on top of `base`, the table at `path`. Where the key is a choice, another choice
-/// replaces the one that stands there.
+/// replaces the one that stands there. Inline tables become tables of their own.
 fn merge(base: &mut Table, over: &dyn TableLike, path: &str) {
     for (key, item) in over.iter() {
         let Some(inner) = item.as_table_like() else {
@@ -239,10 +239,9 @@ fn merge(base: &mut Table, over: &dyn TableLike, path: &str) {
         };
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         let is_choice = is_choice(&path);
-        if !base.get(key).is_some_and(Item::is_table) {
-            base.insert(key, Item::Table(Table::new()));
-        }
-        let table = base[key].as_table_mut().expect("just made a table");
+        let old = base.entry(key).or_insert(Item::None);
+        *old = Item::Table(std::mem::take(old).into_table().unwrap_or_default());
+        let table = old.as_table_mut().expect("just made a table");
         if is_choice && inner.iter().any(|(k, _)| !table.contains_key(k)) {
             table.clear();
         }
@@ -383,6 +382,27 @@ mod tests {
         assert!(
             parse(TEXT, None, &["epochs"]).unwrap_err().to_string().contains("table.key=value")
         );
+    }
+
+    #[test]
+    fn inline_tables_are_merged_like_any_other() {
+        let text = "train = { epochs = 5, batch_size = 8, \
+            schedule.step = { epochs = [3], factor = 0.5 } }\n\
+            data = { mnist-mini = { n_train = 50 } }\nmethod.s2stdp = { threshold = 20.0 }\n\
+            variants = { pcn = { method = { s2stdp = { neurons_per_class = 2 } } } }\n";
+        let plain = "[train]\nepochs = 7\nbatch_size = 8\n[train.schedule.step]\nepochs = [3]\n\
+            factor = 0.25\n[data.mnist-mini]\nn_train = 50\nn_test = 9\n\
+            [method.s2stdp]\nthreshold = 20.0\nneurons_per_class = 2\n";
+        let sets =
+            ["train.epochs=7", "data.mnist-mini.n_test=9", "train.schedule.step.factor=0.25"];
+        let merged = parse(text, Some("pcn"), &sets).unwrap();
+        assert_eq!(merged, parse(plain, None, &[]).unwrap());
+        assert_eq!(parse(text, None, &["data.mnist.n_test=9"]).unwrap().data.name(), "mnist");
+        let error = parse(text, None, &["train.batch_size=0"]).unwrap_err();
+        let excerpt = error.excerpt().unwrap();
+        assert_eq!(&excerpt.text[excerpt.span.clone()], "0");
+        let line = excerpt.text[..excerpt.span.start].lines().last().unwrap();
+        assert_eq!(line.trim(), "batch_size =");
     }
 
     #[test]

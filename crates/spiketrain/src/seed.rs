@@ -209,6 +209,50 @@ mod tests {
         assert_ne!(base, first(1, "a", 1 << 32));
     }
 
+    /// The texts between quotation marks in a file's code, line by line.
+    fn literals(code: &str) -> impl Iterator<Item = &str> {
+        let lines = code.lines().filter(|l| !l.trim_start().starts_with("//"));
+        lines.flat_map(|l| l.split('"').skip(1).step_by(2))
+    }
+
+    /// Whatever looks like a purpose counts as one: not all of them stand beside `stream`.
+    #[test]
+    fn purposes_do_not_collide() {
+        let mut purposes = std::collections::BTreeSet::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("seed.rs")
+                {
+                    let code = std::fs::read_to_string(path).unwrap();
+                    purposes.extend(literals(&code).filter(|l| is_purpose(l)).map(str::to_owned));
+                }
+            }
+        }
+        for part in ["shuffle", "s2stdp.dropout", "sleep-stdp.readout-input"] {
+            assert!(purposes.contains(part), "{part}");
+        }
+        // Each layer with dropout has a purpose of its own.
+        for layer in 0..256 {
+            for engine in ["frames", "time-losses"] {
+                purposes.insert(format!("{engine}.dropout.{layer}"));
+            }
+        }
+        let mut seen = std::collections::BTreeMap::new();
+        for purpose in &purposes {
+            let other = seen.insert(fnv1a(purpose), purpose);
+            assert!(other.is_none(), "{purpose} and {} have one hash", other.unwrap());
+        }
+    }
+
+    fn is_purpose(text: &str) -> bool {
+        !text.is_empty()
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+    }
+
     #[test]
     fn moments_of_uniform_and_normal() {
         let mut s = Seed(3).stream("test", 0);

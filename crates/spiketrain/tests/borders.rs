@@ -90,12 +90,15 @@ const BORDERS: &[Border] = &[
 
 /// Places that touch neither files nor clocks.
 const PURE: &[&str] = &[
+    "augment",
+    "elementary.rs",
     "times",
     "frames",
     "methods",
     "encode",
     "learner.rs",
     "metrics",
+    "readout",
     "schedule.rs",
     "seed.rs",
     "simd",
@@ -127,18 +130,31 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Where the code of a file names something in `forbidden`: line and name.
+fn sightings(text: &str, forbidden: &[impl AsRef<str>]) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (i, line) in code(text).lines().enumerate() {
+        let names = forbidden.iter().map(AsRef::as_ref).filter(|f| line.contains(f));
+        found.extend(names.map(|name| (i + 1, name.to_owned())));
+    }
+    found
+}
+
 /// Every place where a file of `place` names something in `forbidden`.
-fn trespasses(place: &str, forbidden: &[&str]) -> Vec<String> {
+fn trespasses(place: &str, forbidden: &[impl AsRef<str>]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files(&source().join(place)) {
         let text = std::fs::read_to_string(&file).expect("a source file");
-        for (i, line) in code(&text).lines().enumerate() {
-            for name in forbidden.iter().filter(|f| line.contains(**f)) {
-                found.push(format!("{}:{} names {name}", file.display(), i + 1));
-            }
+        for (line, name) in sightings(&text, forbidden) {
+            found.push(format!("{}:{line} names {name}", file.display()));
         }
     }
     found
+}
+
+/// How code in the folder of the methods can name the method `name`, also in a list of imports.
+fn ways_to_name(name: &str) -> [String; 3] {
+    [format!("methods::{name}"), format!("super::{name}"), format!("{name}::")]
 }
 
 #[test]
@@ -150,6 +166,7 @@ fn no_place_knows_what_it_should_not() {
 
 #[test]
 fn mathematics_touches_neither_files_nor_clocks() {
+    assert!(PURE.iter().all(|p| source().join(p).exists()), "every place is there");
     let found: Vec<String> = PURE.iter().flat_map(|p| trespasses(p, WORLD)).collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
@@ -165,12 +182,8 @@ fn no_method_knows_another() {
     assert!(!names.is_empty());
     let mut found = Vec::new();
     for name in &names {
-        let others: Vec<String> = names
-            .iter()
-            .filter(|n| *n != name)
-            .flat_map(|n| [format!("methods::{n}"), format!("super::super::{n}")])
-            .collect();
-        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let others: Vec<String> =
+            names.iter().filter(|n| *n != name).flat_map(|n| ways_to_name(n)).collect();
         for place in [format!("methods/{name}"), format!("methods/{name}.rs")] {
             found.extend(trespasses(&place, &others));
         }
@@ -182,4 +195,9 @@ fn no_method_knows_another() {
 fn a_trespass_is_seen_and_comments_and_tests_are_not() {
     let text = "use crate::train::X; // crate::data\n#[cfg(test)]\nmod tests { use std::fs; }\n";
     assert_eq!(code(text).trim_end(), "use crate::train::X;");
+    let tebn = ways_to_name("tebn");
+    for import in ["super::tebn::X", "super::{bptt, tebn::X}", "crate::methods::tebn"] {
+        assert!(!sightings(&format!("use {import};"), &tebn).is_empty(), "{import}");
+    }
+    assert!(sightings("const NAME: &str = \"tebn\";", &tebn).is_empty());
 }

@@ -13,8 +13,11 @@ use crate::error::{Error, Result};
 use crate::spikes::{Images, Shape};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+
+/// Most bytes that one array of an archive may take when it is unpacked.
+const MAX_UNPACKED: u64 = 1 << 32;
 
 /// Most classes accepted.
 const MAX_CLASSES: usize = 1000;
@@ -232,13 +235,10 @@ impl Source {
                     return Ok(None);
                 };
                 let name = format!("{archive_name}: {member}");
-                let damaged = |e: &dyn std::fmt::Display| {
-                    Error::data(format!("{name}: damaged or truncated archive: {e}"))
-                };
-                let mut bytes = Vec::new();
-                let mut file = archive.by_name(member).map_err(|e| damaged(&e))?;
-                file.read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
-                let array = npy::read(&name, &bytes)?;
+                let file = archive.by_name(member).map_err(|e| {
+                    Error::data(format!("{name}: damaged or truncated archive: {e}")).with_source(e)
+                })?;
+                let array = npy::read(&name, file, MAX_UNPACKED)?;
                 Ok(Some((name, array)))
             }
             Source::Folder(folder) => {
@@ -252,9 +252,9 @@ impl Source {
 }
 
 fn read_file(path: &Path) -> Result<(String, Array)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+    let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
     let name = path.display().to_string();
-    let array = npy::read(&name, &bytes)?;
+    let array = npy::read(&name, file, u64::MAX)?;
     Ok((name, array))
 }
 
@@ -348,6 +348,15 @@ mod tests {
         let nan = file("<f4", "(1, 2)", &floats(&[0.0, f32::NAN]));
         let error = message(&[("train_images", nan)], &[]);
         assert!(error.ends_with("a value of sample 0 is NaN, expected finite numbers"), "{error}");
+        let mut long = file("|u1", "(2, 2)", &[1, 2, 3, 4]);
+        long.extend([0; 99]);
+        let bytes = archive(&[("train_images", long)], zip::CompressionMethod::Deflated);
+        let error = load(&bytes, |_| ()).unwrap_err().to_string();
+        assert!(error.ends_with("found more than 4 bytes after it"), "{error}");
+        let huge = file("|u1", "(65536, 65537)", &[]);
+        let error = message(&[("train_images", huge)], &[]);
+        assert!(error.contains("a.npz: train_images.npy: the header promises"), "{error}");
+        assert!(error.ends_with("expected at most 4294967296 bytes in all"), "{error}");
         let error = load(b"no archive", |_| ()).unwrap_err().to_string();
         assert!(error.contains("expected an .npz archive"), "{error}");
     }

@@ -34,8 +34,14 @@ const RECORD: usize = 3073;
 /// Largest unpacked file accepted, in bytes; the official ones have 30,730,000.
 const MAX_BYTES: u64 = 1 << 26;
 
+/// Most bytes that the whole archive may unpack to; the official one has 184 million.
+const MAX_ARCHIVE: u64 = 1 << 28;
+
 /// Largest dictionary an xz file may ask for, in bytes; that of `xz -9`.
 const MAX_DICTIONARY: usize = 1 << 26;
+
+/// A file's name in messages, and its bytes.
+type Named = (String, Vec<u8>);
 
 /// Reads training and test split from below the data folder `root`.
 ///
@@ -71,7 +77,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn read_folder(folder: &Path) -> Result<(Split, Split)> {
-    let read = |name: &&str| -> Result<(String, Vec<u8>)> {
+    let read = |name: &&str| -> Result<Named> {
         let path = find(folder, name).ok_or_else(|| missing(&folder.join(name)))?;
         let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
         let is_packed = path.extension().is_some_and(|e| e == "xz");
@@ -79,7 +85,7 @@ fn read_folder(folder: &Path) -> Result<(Split, Split)> {
         let bytes = if is_packed { unpack_xz(&name, bytes)? } else { bytes };
         Ok((name, bytes))
     };
-    let files: Vec<Result<(String, Vec<u8>)>> = FILES.par_iter().map(read).collect();
+    let files: Vec<Result<Named>> = FILES.par_iter().map(read).collect();
     splits(files.into_iter().collect::<Result<_>>()?)
 }
 
@@ -87,26 +93,38 @@ fn read_folder(folder: &Path) -> Result<(Split, Split)> {
 ///
 /// # Errors
 ///
-/// If the archive is damaged or lacks one of the six files.
+/// If the archive is damaged, is too long or lacks one of the six files.
 pub fn read_archive(name: &str, bytes: impl Read) -> Result<(Split, Split)> {
-    let damaged = |e: std::io::Error| {
-        Error::data(format!("{name}: damaged or truncated archive: {e}")).with_source(e)
-    };
-    let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(bytes));
-    let mut files = FILES.map(|_| None);
-    for entry in archive.entries().map_err(damaged)? {
-        let entry = entry.map_err(damaged)?;
-        let path = entry.path().map_err(damaged)?.into_owned();
-        let Some(i) = FILES.iter().position(|f| path.file_name().is_some_and(|n| n == *f)) else {
-            continue;
-        };
-        let member = format!("{name}: {}", path.display());
-        files[i] = Some((member.clone(), read_all(&member, entry, "archive")?));
+    let mut tar = flate2::read::MultiGzDecoder::new(bytes).take(MAX_ARCHIVE + 1);
+    let files = read_members(name, &mut tar);
+    if tar.limit() == 0 {
+        return Err(Error::data(format!(
+            "{name}: expected at most {MAX_ARCHIVE} bytes unpacked, found more"
+        )));
     }
-    let files = files.into_iter().zip(FILES).map(|(file, expected)| {
+    let files = files?.into_iter().zip(FILES).map(|(file, expected)| {
         file.ok_or_else(|| Error::data(format!("{name}: expected {expected}, found no such file")))
     });
     splits(files.collect::<Result<_>>()?)
+}
+
+/// Names and bytes of those of the six files that a tar file holds.
+fn read_members(name: &str, tar: impl Read) -> Result<[Option<Named>; 6]> {
+    let damaged = |e: std::io::Error| {
+        Error::data(format!("{name}: damaged or truncated archive: {e}")).with_source(e)
+    };
+    let mut archive = tar::Archive::new(tar);
+    let mut files = FILES.map(|_| None);
+    // Raw: an entry that only holds a long name for the next one is not read into memory.
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
+        let entry = entry.map_err(damaged)?;
+        let path = entry.path().map_err(damaged)?.into_owned();
+        let place = FILES.iter().position(|f| path.file_name().is_some_and(|n| n == *f));
+        let Some(i) = place.filter(|_| entry.header().entry_type().is_file()) else { continue };
+        let member = format!("{name}: {}", path.display());
+        files[i] = Some((member.clone(), read_all(&member, entry, "archive")?));
+    }
+    Ok(files)
 }
 
 /// Unpacks an xz file, filters included. `name` stands in messages.
@@ -131,8 +149,8 @@ fn read_all(name: &str, reader: impl Read, kind: &str) -> Result<Vec<u8>> {
 }
 
 /// The splits from the six files' names and bytes.
-fn splits(files: Vec<(String, Vec<u8>)>) -> Result<(Split, Split)> {
-    let join = |files: &[(String, Vec<u8>)]| -> Result<Split> {
+fn splits(files: Vec<Named>) -> Result<(Split, Split)> {
+    let join = |files: &[Named]| -> Result<Split> {
         let n_bytes = files.iter().map(|(_, bytes)| bytes.len()).sum();
         let (mut pixels, mut labels) = (Vec::with_capacity(n_bytes), Vec::new());
         for (name, bytes) in files {
@@ -211,6 +229,22 @@ mod tests {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
+    /// An archive of one entry of `size` zeros, a multiple of 1 MiB, that is none of the files.
+    fn bomb(kind: tar::EntryType, size: u64) -> Vec<u8> {
+        let gzip = |bytes: &[u8]| {
+            let mut gz = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut gz, bytes).unwrap();
+            gz.finish().unwrap()
+        };
+        let mut header = tar::Header::new_gnu();
+        header.set_path("other").unwrap();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_cksum();
+        let zeros = gzip(&vec![0; 1 << 20]);
+        [gzip(header.as_bytes()), zeros.repeat((size >> 20) as usize)].concat()
+    }
+
     #[test]
     fn records_are_split_and_checked() {
         let mut bytes = record(7);
@@ -254,6 +288,10 @@ mod tests {
         let whole = archive(&FILES);
         let error = message(&whole[..whole.len() - 30]);
         assert!(error.contains("damaged or truncated archive"), "{error}");
+        let error = message(&bomb(tar::EntryType::Regular, MAX_ARCHIVE));
+        assert_eq!(error, "c.tar.gz: expected at most 268435456 bytes unpacked, found more");
+        let error = message(&bomb(tar::EntryType::GNULongName, 1 << 25));
+        assert_eq!(error, "c.tar.gz: expected data_batch_1.bin, found no such file");
         let error = unpack_xz("t.xz", PACKED[..60].to_vec()).unwrap_err().to_string();
         assert!(error.starts_with("t.xz: damaged or truncated xz file"), "{error}");
     }

@@ -75,17 +75,11 @@ fn splits(names: &[String; 4], bytes: &[&[u8]; 4]) -> Result<(Split, Split)> {
 ///
 /// # Errors
 ///
-/// If the bytes are not a complete IDX file of images; names what was expected and found.
+/// If the bytes are not a complete IDX file of at least one image; names what was expected and
+/// found.
 pub fn read_images(name: &str, bytes: &[u8]) -> Result<Images> {
     let (extents, pixels) = read(name, bytes, 2051, 3)?;
-    let shape = Shape::new(1, extents[1], extents[2]);
-    if shape.len() == 0 {
-        return Err(Error::data(format!(
-            "{name}: images of {}×{} pixels, expected at least one",
-            extents[1], extents[2]
-        )));
-    }
-    Ok(Images::from_bytes(shape, pixels))
+    Ok(Images::from_bytes(Shape::new(1, extents[1], extents[2]), pixels))
 }
 
 /// Reads a label file; every label must be below `n_classes`.
@@ -131,12 +125,17 @@ fn read(name: &str, bytes: &[u8], magic: u32, n_extents: usize) -> Result<(Vec<u
         return Err(Error::data(format!("{name}: {found} bytes, expected a header of {expected}")));
     };
     let expected = extents.iter().try_fold(1u64, |a, &b| a.checked_mul(b as u64));
-    // One byte more than promised shows that there are too many; none is read that was not promised.
-    let values = take(expected.unwrap_or(u64::MAX).saturating_add(1).min(MAX_BYTES + 1))?;
+    let Some(expected) = expected.filter(|n| (1..=MAX_BYTES).contains(n)) else {
+        return Err(Error::data(format!(
+            "{name}: the header promises {extents:?} values, expected 1 to {MAX_BYTES} in all"
+        )));
+    };
+    // One byte more than promised shows that there are too many; no more are read.
+    let values = take(expected + 1)?;
     let found = values.len() as u64;
-    if expected != Some(found) {
-        let more = if expected.is_some_and(|e| found > e) { "more than " } else { "" };
-        let found = if more.is_empty() { found } else { found - 1 };
+    if found != expected {
+        let more = if found > expected { "more than " } else { "" };
+        let found = found.min(expected);
         return Err(Error::data(format!(
             "{name}: the header promises {extents:?} values, found {more}{found} bytes after it"
         )));
@@ -183,8 +182,11 @@ mod tests {
         assert!(message(&whole[..whole.len() - 9]).contains("truncated gzip"));
         let long = message(&file(2051, &[1, 1, 1], &[1, 2, 3]));
         assert!(long.ends_with("found more than 1 bytes after it"), "{long}");
-        let huge = message(&file(2051, &[u32::MAX, u32::MAX, u32::MAX], &[]));
-        assert!(huge.contains("promises"), "{huge}");
+        for extents in [[0, 28, 28], [0, u32::MAX, u32::MAX], [1, 0, 1], [u32::MAX; 3]] {
+            let error = message(&file(2051, &extents, &[]));
+            let promised = format!("f.gz: the header promises {extents:?} values, ");
+            assert_eq!(error, promised + "expected 1 to 1073741824 in all");
+        }
         let label = read_labels("l", &file(2049, &[2], &[0, 10]), 10).unwrap_err().to_string();
         assert_eq!(label, "l: label 1 is 10, expected 0 to 9");
     }

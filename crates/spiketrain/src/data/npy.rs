@@ -4,6 +4,7 @@
 //! format build a general parser of Python literals with the help of a C compiler.
 
 use crate::error::{Error, Result};
+use std::io::Read;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -37,14 +38,31 @@ struct Header {
     extents: Vec<usize>,
 }
 
-/// Reads an array. `name` stands in messages.
+/// Reads an array whose values take at most `limit` bytes. `name` stands in messages.
 ///
 /// # Errors
 ///
-/// If the bytes are not a complete array of numbers in C order.
-pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Array> {
+/// If the bytes are not a complete array of numbers in C order, or too many.
+pub(super) fn read(name: &str, mut bytes: impl Read, limit: u64) -> Result<Array> {
     let wrong = |what: String| Error::data(format!("{name}: {what}"));
-    let (text, data) = cut(bytes).map_err(wrong)?;
+    let mut take =
+        |n: u64| {
+            let mut out = Vec::new();
+            bytes.by_ref().take(n).read_to_end(&mut out).map(|_| out).map_err(|e| {
+                Error::data(format!("{name}: damaged or truncated: {e}")).with_source(e)
+            })
+        };
+    let mut head = take(10)?;
+    if matches!(head.get(6), Some(2 | 3)) {
+        head.extend(take(2)?);
+    }
+    let length = header_length(&head).map_err(wrong)?;
+    let header = take(length as u64)?;
+    if header.len() < length {
+        return Err(wrong(short(head.len() + header.len())));
+    }
+    let text = std::str::from_utf8(&header);
+    let text = text.map_err(|_| wrong("a header that is no text".into()))?.trim();
     let header = parse(text)
         .ok_or_else(|| wrong(format!("the header is {text:?}, expected that of a plain array")))?;
     if header.fortran_order && header.extents.len() > 1 {
@@ -56,30 +74,35 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Array> {
         _ => (false, ""),
     };
     let size = kind.get(1..).and_then(|s| s.parse().ok()).unwrap_or(0usize);
-    let expected = header.extents.iter().try_fold(size, |a, &b| a.checked_mul(b));
     let is_known =
         matches!(kind, "u1" | "f4" | "f8" | "b1" | "i1" | "i2" | "i4" | "i8" | "u2" | "u4" | "u8");
     if !is_known {
         return Err(wrong(format!("values of type {:?}, expected numbers", header.descr)));
     }
-    if expected != Some(data.len()) {
-        return Err(wrong(format!(
-            "the header promises {:?} values of {size} bytes, found {} bytes after it",
-            header.extents,
-            data.len()
-        )));
+    let promised = format!("the header promises {:?} values of {size} bytes", header.extents);
+    let expected = header.extents.iter().try_fold(size as u64, |a, &b| a.checked_mul(b as u64));
+    let Some(expected) = expected.filter(|&n| n <= limit) else {
+        return Err(wrong(format!("{promised}, expected at most {limit} bytes in all")));
+    };
+    // One byte more than promised shows that there are too many; no more are read.
+    let data = take(expected.saturating_add(1))?;
+    let found = data.len() as u64;
+    if found != expected {
+        let more = if found > expected { "more than " } else { "" };
+        let found = found.min(expected);
+        return Err(wrong(format!("{promised}, found {more}{found} bytes after it")));
     }
     let values = match kind {
-        "u1" => Values::Bytes(data.to_vec()),
-        "f4" => Values::Floats(convert(data, big, f32::from_le_bytes)),
-        "f8" => Values::Floats(convert(data, big, |b| f64::from_le_bytes(b) as f32)),
-        "b1" | "i1" => Values::Integers(convert(data, big, |b: [u8; 1]| i64::from(b[0] as i8))),
-        "i2" => Values::Integers(convert(data, big, |b| i64::from(i16::from_le_bytes(b)))),
-        "i4" => Values::Integers(convert(data, big, |b| i64::from(i32::from_le_bytes(b)))),
-        "i8" => Values::Integers(convert(data, big, i64::from_le_bytes)),
-        "u2" => Values::Integers(convert(data, big, |b| i64::from(u16::from_le_bytes(b)))),
-        "u4" => Values::Integers(convert(data, big, |b| i64::from(u32::from_le_bytes(b)))),
-        _ => Values::Integers(convert(data, big, |b| {
+        "u1" => Values::Bytes(data),
+        "f4" => Values::Floats(convert(&data, big, f32::from_le_bytes)),
+        "f8" => Values::Floats(convert(&data, big, |b| f64::from_le_bytes(b) as f32)),
+        "b1" | "i1" => Values::Integers(convert(&data, big, |b: [u8; 1]| i64::from(b[0] as i8))),
+        "i2" => Values::Integers(convert(&data, big, |b| i64::from(i16::from_le_bytes(b)))),
+        "i4" => Values::Integers(convert(&data, big, |b| i64::from(i32::from_le_bytes(b)))),
+        "i8" => Values::Integers(convert(&data, big, i64::from_le_bytes)),
+        "u2" => Values::Integers(convert(&data, big, |b| i64::from(u16::from_le_bytes(b)))),
+        "u4" => Values::Integers(convert(&data, big, |b| i64::from(u32::from_le_bytes(b)))),
+        _ => Values::Integers(convert(&data, big, |b| {
             i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)
         })),
     };
@@ -98,29 +121,31 @@ fn convert<const N: usize, T>(data: &[u8], big: bool, from: impl Fn([u8; N]) -> 
     data.chunks_exact(N).map(number).collect()
 }
 
-/// The header's text and the bytes after it.
-fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
-    let short = || format!("{} bytes, expected a longer header", bytes.len());
-    let found = &bytes[..bytes.len().min(MAGIC.len())];
+/// Length of the header that follows these first 10 or, from version 2 on, 12 bytes.
+fn header_length(head: &[u8]) -> Result<usize, String> {
+    let found = &head[..head.len().min(MAGIC.len())];
     if found != MAGIC {
         let (found, expected) = (found.escape_ascii(), MAGIC.escape_ascii());
         return Err(format!("begins with \"{found}\", expected \"{expected}\""));
     }
     let number = |range: std::ops::Range<usize>| -> Result<usize, String> {
-        let bytes = bytes.get(range).ok_or_else(short)?;
+        let bytes = head.get(range).ok_or_else(|| short(head.len()))?;
         Ok(bytes.iter().rev().fold(0, |n, &b| n << 8 | usize::from(b)))
     };
-    let (length, start) = match number(6..7)? {
-        1 => (number(8..10)?, 10),
-        2 | 3 => (number(8..12)?, 12),
+    let length = match number(6..7)? {
+        1 => number(8..10)?,
+        2 | 3 => number(8..12)?,
         version => return Err(format!("version {version}, expected 1 to 3")),
     };
     if length > MAX_HEADER {
         return Err(format!("a header of {length} bytes, expected at most {MAX_HEADER}"));
     }
-    let header = bytes.get(start..start + length).ok_or_else(short)?;
-    let text = std::str::from_utf8(header).map_err(|_| "a header that is no text".to_owned())?;
-    Ok((text.trim(), &bytes[start + length..]))
+    Ok(length)
+}
+
+/// What is wrong with a file that ends within its header.
+fn short(n_bytes: usize) -> String {
+    format!("{n_bytes} bytes, expected a longer header")
 }
 
 /// Parses `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 28, 28), }`, in any order.
@@ -167,6 +192,10 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Array> {
+        super::read(name, bytes, 16)
+    }
 
     /// A file as NumPy writes it.
     pub(in crate::data) fn file(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
@@ -216,8 +245,16 @@ pub(super) mod tests {
             short,
             "a.npy: the header promises [2] values of 4 bytes, found 7 bytes after it"
         );
-        let huge = message(&file("<f4", "(4294967296, 4294967296)", &[]));
-        assert!(huge.contains("promises [4294967296, 4294967296]"), "{huge}");
+        let long = message(&file("|u1", "(2,)", &[0; 9]));
+        assert!(long.ends_with("promises [2] values of 1 bytes, found more than 2 bytes after it"));
+        for extents in ["[17]", "[4294967296, 4294967296]"] {
+            let huge = message(&file("|i1", &extents.replace('[', "(").replace(']', ")"), &[]));
+            let promised = format!("a.npy: the header promises {extents} values of 1 bytes, ");
+            assert_eq!(huge, promised + "expected at most 16 bytes in all");
+        }
+        let head = file("<f4", "(2,)", &[0; 8]);
+        assert_eq!(message(&head[..9]), "a.npy: 9 bytes, expected a longer header");
+        assert_eq!(message(&head[..70]), "a.npy: 70 bytes, expected a longer header");
         let text = message(&file("<U4", "(1,)", &[0; 16]));
         assert_eq!(text, "a.npy: values of type \"<U4\", expected numbers");
         let mut turned = file("|u1", "(1, 1)", &[1]);

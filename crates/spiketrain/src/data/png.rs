@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// A deflate stream unpacks to at most 1,032 times its size; a header that promises more lies.
 const MAX_RATIO: u64 = 1032;
 
-/// Most that decoding one image may take, in bytes.
+/// Most that decoding one image may take, and that its samples may take, in bytes.
 const MAX_BYTES: usize = 1 << 30;
 
 /// Parameters of `[data.png-folder]`.
@@ -153,6 +153,11 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Images> {
     let size = reader.output_buffer_size().ok_or_else(|| {
         Error::data(format!("{name}: the header promises {height}×{width} pixels"))
     })?;
+    if size > MAX_BYTES {
+        return Err(Error::data(format!(
+            "{name}: {height}×{width} pixels take {size} bytes, expected at most {MAX_BYTES}"
+        )));
+    }
     let mut samples = vec![0; size];
     let frame = reader.next_frame(&mut samples).map_err(damaged)?;
     reader.finish().map_err(damaged)?;

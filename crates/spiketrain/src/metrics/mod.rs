@@ -179,8 +179,9 @@ mod tests {
             target: Some(vec![0.0, 0.0]),
             ..Prediction::default()
         };
-        let e = evaluate(&[p], &[], 0);
-        assert_eq!(e.metrics["mse"], 0.5);
+        let exact = Prediction { target: p.reconstruction.clone(), ..p.clone() };
+        let e = evaluate(&[p, exact], &[], 0);
+        assert_eq!((e.metrics["mse"], e.metrics["rms"]), (0.25, 0.5));
         assert!(e.confusion.is_empty() && !e.metrics.contains_key("accuracy"));
     }
 }

@@ -66,7 +66,7 @@ const KNOWN: &[Known] = &[
         "rms",
         "Root mean squared error",
         Unit::Plain,
-        "Root of the mean squared difference of each sample, averaged over samples; 0 is perfect.",
+        "Root of the mean squared error, the mean taken over all samples; 0 is perfect.",
     ),
     known(
         "mae",
