@@ -18,7 +18,8 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
         let run = match Path::new(name).is_dir() {
             true => (PathBuf::from(name), None),
             false => {
-                let mut recipe = crate::find_recipe(name, &all.set).map_err(|e| not_a_run(name, e))?;
+                let mut recipe =
+                    crate::find_recipe(name, &all.set).map_err(|e| not_a_run(name, e))?;
                 recipe.seed = all.seed.unwrap_or(recipe.seed);
                 let dir = out.join(crate::folder_name(name));
                 if !all.force {

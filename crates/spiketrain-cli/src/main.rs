@@ -225,7 +225,8 @@ fn make_room(options: &Options, recipe: &Recipe, force: bool) -> Result<()> {
 
 /// Whether the folder holds a run of this recipe.
 fn is_run_of(dir: &Path, recipe: &Recipe) -> bool {
-    let same = std::fs::read_to_string(dir.join("recipe.toml")).is_ok_and(|t| t == recipe.to_toml());
+    let same =
+        std::fs::read_to_string(dir.join("recipe.toml")).is_ok_and(|t| t == recipe.to_toml());
     same && dir.join("last.safetensors").exists()
 }
 

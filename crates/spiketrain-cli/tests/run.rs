@@ -170,7 +170,8 @@ fn compare_trains_recipes_and_reads_runs() {
     let args = ["compare", "old", "s2stdp-digits:nope", "--out=both"];
     let wrong = text(&spiketrain(dir.path(), &args).output().unwrap().stderr);
     assert!(wrong.contains("no variant"), "{wrong}");
-    let wrong = text(&spiketrain(dir.path(), &["compare", "s2stdp-dgits"]).output().unwrap().stderr);
+    let wrong =
+        text(&spiketrain(dir.path(), &["compare", "s2stdp-dgits"]).output().unwrap().stderr);
     assert!(wrong.contains("no run folder") && wrong.contains("s2stdp-digits"), "{wrong}");
 }
 

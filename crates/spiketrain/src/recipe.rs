@@ -388,11 +388,11 @@ mod tests {
     fn inline_tables_are_merged_like_any_other() {
         let text = "train = { epochs = 5, batch_size = 8, \
             schedule.step = { epochs = [3], factor = 0.5 } }\n\
-            data = { mnist-mini = { n_train = 50 } }\nmethod.s2stdp = { threshold = 20.0 }\n\
+            data = { mnist-mini = { n_train = 50 } }\nencode.latency = {}\nmethod.s2stdp = { threshold = 20.0 }\n\
             variants = { pcn = { method = { s2stdp = { neurons_per_class = 2 } } } }\n";
         let plain = "[train]\nepochs = 7\nbatch_size = 8\n[train.schedule.step]\nepochs = [3]\n\
             factor = 0.25\n[data.mnist-mini]\nn_train = 50\nn_test = 9\n\
-            [method.s2stdp]\nthreshold = 20.0\nneurons_per_class = 2\n";
+            [encode.latency]\n[method.s2stdp]\nthreshold = 20.0\nneurons_per_class = 2\n";
         let sets =
             ["train.epochs=7", "data.mnist-mini.n_test=9", "train.schedule.step.factor=0.25"];
         let merged = parse(text, Some("pcn"), &sets).unwrap();

@@ -175,12 +175,11 @@ pub fn evaluate(options: &Options, file: &str, observer: &mut dyn Observer) -> R
         let cache = Cache::new(options.cache_dir.as_deref(), &recipe.encode);
         let encoder = encoder.as_ref();
         let images = &data.test.images;
-        let mut tell = |stage: &str, done, total| match observer
-            .on_event(&progress(stage, done, total))
-        {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Error::interrupted()),
-        };
+        let mut tell =
+            |stage: &str, done, total| match observer.on_event(&progress(stage, done, total)) {
+                Flow::Continue => Ok(()),
+                Flow::Stop => Err(Error::interrupted()),
+            };
         let tick = &mut |done, total| tell("encode test images", done, total);
         let (inputs, _) = cache.encode(&recipe.encode, encoder, images, tick)?;
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
@@ -547,7 +546,8 @@ impl<'a> Run<'a> {
             let ctx = self.ctx(epoch_rate * warm);
             let batch = Batch { inputs: &self.train.0, rows, labels: &self.train.1 };
             let step = self.learner.step(&batch, &ctx).and_then(|step| {
-                let diverged = || Error::new(ErrorKind::Diverged, format!("the loss is {}", step.loss));
+                let diverged =
+                    || Error::new(ErrorKind::Diverged, format!("the loss is {}", step.loss));
                 if step.loss.is_finite() { Ok(step) } else { Err(diverged()) }
             });
             let step = step.map_err(|e| match e.kind() {

@@ -237,6 +237,7 @@ fn log_file() -> Vec<u8> {
     };
     let epochs = (0..2).flat_map(|epoch| {
         let end = Event::EpochEnd {
+            closing_seconds: 0.0,
             epoch,
             seconds: 1.5,
             n_samples: 30,
