@@ -389,6 +389,10 @@ fn wrong_tasks_and_samples_are_refused() {
 
 #[test]
 fn params_are_checked_and_written_as_documented() {
+    let twice = Params { readouts: vec![Readout::Mlp, Readout::Mlp], ..Params::default() };
+    let found = twice.check().found;
+    assert_eq!((found.len(), found[0].field.as_str()), (1, "readouts"));
+    assert_eq!(found[0].allowed, "a list that holds each classifier once");
     assert_eq!(Params::default().check().found, []);
     assert_eq!(Params::classifier().check().found, []);
     let wrong = Params {
