@@ -191,16 +191,34 @@ fn reference(rule: &Rule, threshold: f64, weights: &[f64], patches: &[Patch]) ->
     (w, theta)
 }
 
+/// A layer with the same weights, threshold and offsets goes on to the same bits.
+fn assert_resumes(layer: &Layer, patches: &[Patch]) {
+    let (weights, theta) = (layer.weights(), layer.threshold());
+    let n_inputs = layer.n_inputs();
+    let mut restored = Layer::new(layer.rule.clone(), n_inputs, 0.5, &weights, Simd::best());
+    restored.restore(&weights, theta, layer.offsets());
+    let mut layer = layer.clone();
+    for p in patches {
+        assert_eq!(learn(&mut layer, p), learn(&mut restored, p));
+        let bits = |l: &Layer| -> Vec<u64> {
+            let shares = (1..p.n_steps).flat_map(|t| l.shares(p, t));
+            let all = l.weights().into_iter().chain(l.offsets().to_vec()).chain(shares);
+            all.chain([l.threshold()]).map(f64::to_bits).collect()
+        };
+        assert_eq!(bits(&layer), bits(&restored));
+    }
+}
+
 #[test]
 fn every_option_and_instruction_set_agrees_with_the_equations() {
     for n_neurons in [1, 5, 20, 45] {
         let (weights, patches) = random(n_neurons);
-        for variant in 0..5 {
+        for variant in 0..6 {
             let mut rule = rule(0.02, 0.75, 0.1);
             rule.threshold_rate = 1e-3;
-            rule.exact_distance = variant == 1;
+            rule.exact_distance = variant == 1 || variant == 5;
             rule.single_winner = variant == 2;
-            rule.homeostasis = if variant == 3 { 0.01 } else { 0.0 };
+            rule.homeostasis = if variant == 3 || variant == 5 { 0.01 } else { 0.0 };
             rule.target_spikes = if variant == 4 && n_neurons > 1 { 1.5 } else { 1.0 };
             let threshold = 1.5 / n_neurons as f64;
             let (expected, theta) = reference(&rule, threshold, &weights, &patches);
@@ -210,6 +228,7 @@ fn every_option_and_instruction_set_agrees_with_the_equations() {
                 patches.iter().for_each(|p| drop(learn(&mut layer, p)));
                 close(&layer.weights(), &expected, 1e-9);
                 assert!((layer.threshold() - theta).abs() < 1e-9);
+                assert_resumes(&layer, &patches);
                 bits.push(layer.weights().iter().map(|w| w.to_bits()).collect());
                 let (mut shown, mut learned) = (Response::default(), Response::default());
                 let mut scratch = Scratch::default();
