@@ -273,11 +273,14 @@ fn learner(params: &Params, shape: Shape, seed: u64) -> EventStdp {
     EventStdp::new(params, &Task { shape, notation, n_classes: 0, n_train: 0, seed }).unwrap()
 }
 
+fn ctx_of(learner: &EventStdp, step: u64) -> Ctx {
+    Ctx { seed: learner.seed, epoch: 0, step, n_presented: step, rate: 1.0 }
+}
+
 /// Learns from the samples `rows`, one a step.
 fn train(learner: &mut EventStdp, inputs: &Inputs, rows: std::ops::Range<usize>) {
     for row in rows {
-        let step = row as u64;
-        let ctx = Ctx { seed: learner.seed, epoch: 0, step, n_presented: step, rate: 1.0 };
+        let ctx = ctx_of(learner, row as u64);
         learner.step(&Batch { inputs, rows: &[row], labels: &[] }, &ctx).unwrap();
     }
 }
@@ -347,6 +350,38 @@ fn what_cannot_be_learned_from_is_named() {
     let batch = Batch { inputs: &flat, rows: &[0], labels: &[] };
     let message = learner.step(&batch, &ctx).unwrap_err().to_string();
     assert!(message.contains("has no patch of 5×5, 10 pixels from its border"), "{message}");
+}
+
+/// Specification 4.4 and 8.1: a patch without a spike is neither learned from nor counted.
+#[test]
+fn random_patches_without_a_spike_are_skipped() {
+    let params = Params {
+        sampling: Sampling::Random,
+        patches_per_image: 20,
+        border: 0,
+        min_deviation: 0.0,
+        decoder: Decoder::Vq,
+        homeostasis: 0.01,
+        ..Params::default()
+    };
+    let shape = Shape::new(1, 6, 12);
+    // The left half is black.
+    let half = |i: usize| if i % 12 < 6 { 0.0 } else { 0.5 };
+    let values = (0..72).map(|_| 0.0).chain((0..72).map(half)).collect();
+    let inputs = Inputs::Images(Images::from_floats(shape, values));
+    let mut learner = learner(&params, shape, 0);
+    let before = learner.layer.clone();
+    train(&mut learner, &inputs, 0..1);
+    assert_eq!(learner.layer.threshold(), before.threshold());
+    assert_eq!(learner.layer.offsets(), before.offsets());
+    assert_eq!(learner.end_epoch(&ctx_of(&learner, 1)).unwrap().metrics["patches"], 0.0);
+    train(&mut learner, &inputs, 1..2);
+    let n_learned = learner.end_epoch(&ctx_of(&learner, 2)).unwrap().metrics["patches"];
+    assert!(0.0 < n_learned && n_learned < 20.0, "{n_learned}");
+    let images = inputs.as_images();
+    assert!(learner.read(images, 0).unwrap().spikes_per_patch.is_empty());
+    let n_counted = learner.read(images, 1).unwrap().spikes_per_patch.len();
+    assert!(0 < n_counted && n_counted < 20, "{n_counted}");
 }
 
 /// Images of discs that cover one another: the edges of a natural scene, at every orientation.
