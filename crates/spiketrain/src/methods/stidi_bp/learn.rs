@@ -81,6 +81,9 @@ impl StidiBp {
             if l > 0 && !p.displacement_uses_updated_weights {
                 layer.displace(p, trace);
             }
+            if p.learns_factors() && !p.displacement_uses_updated_weights {
+                layer.set_factor_change(p, trace);
+            }
             layer.apply_rate(trace, rate);
         });
         let mut real = std::mem::take(&mut self.layers[l].rows.real);
@@ -145,10 +148,13 @@ impl StidiBp {
     fn pass_down(&mut self, l: usize, batch: &mut [Sample]) {
         let p = &self.params;
         let layer = &self.layers[l];
-        if p.weights == Weights::Binary && p.factor_learning_rate > 0.0 {
-            let live = batch.par_iter().filter(|s| s.is_live);
-            let changes: Vec<f64> = live.map(|s| layer.factor_change(p, &s.traces[l])).collect();
-            let change = p.factor_learning_rate * changes.iter().sum::<f64>();
+        if p.learns_factors() {
+            if p.displacement_uses_updated_weights {
+                let live = batch.par_iter_mut().filter(|s| s.is_live);
+                live.for_each(|s| layer.set_factor_change(p, &mut s.traces[l]));
+            }
+            let changes = batch.iter().filter(|s| s.is_live).map(|s| s.traces[l].factor_change);
+            let change = p.factor_learning_rate * changes.sum::<f64>();
             self.layers[l].factor = (self.layers[l].factor + change).max(f64::MIN_POSITIVE);
         }
         if l == 0 {

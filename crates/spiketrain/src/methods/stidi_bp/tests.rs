@@ -273,6 +273,79 @@ fn epoch_reports_share_and_time_of_spikes() {
     assert!((report["time_0"] - mean / 64.0).abs() < 1e-12);
 }
 
+/// Specification 4.7 by the plain sum, for every layer, with the signs before or after the update.
+#[test]
+fn factors_of_binary_weights_are_learned_in_every_layer() {
+    let times = samples(64, 24);
+    for updated in [false, true] {
+        let params = Params {
+            hidden: "3C3-P2-10".into(),
+            weights: Weights::Binary,
+            factor: Some(PerLayer::All(0.3)),
+            factor_learning_rate: 0.1,
+            init: PerLayer::All(Init::Scaled([0.5, 0.1])),
+            learning_rate: PerLayer::All(0.2),
+            l2: PerLayer::All(0.0),
+            displacement_uses_updated_weights: updated,
+            ..small()
+        };
+        let before = StidiBp::new(&params, &task(Shape::new(1, 8, 8))).unwrap();
+        let mut n_changed = [0; 3];
+        let mut n_flipped = 0;
+        for s in 0..24 {
+            let (mut learner, factors) = (before.clone(), before.factors());
+            let record = learner.learn(&[(times.sample(s), s % 4)], 1.0).unwrap().remove(0);
+            let signs = if updated { &learner } else { &before };
+            let sample = &learner.samples[0];
+            for l in 0..3 {
+                let size = learner.layers[l].size;
+                let is_positive = |w: f32| w >= 0.0;
+                let pairs = learner.weights(l).into_iter().zip(before.weights(l));
+                n_flipped += pairs.filter(|&(a, b)| is_positive(a) != is_positive(b)).count();
+                let weights = signs.weights(l);
+                let (input, fan_in) = (&sample.traces[l].input, size.fan_in());
+                // Input number i of the window at (y, x), and its time.
+                let time = |i: usize, y: usize, x: usize| match size.kind {
+                    network::Kind::Dense => input[size.input.place(i)],
+                    network::Kind::Conv { kernel, .. } => {
+                        let (c, dy, dx) = (i / (kernel * kernel), i / kernel % kernel, i % kernel);
+                        let row = (y + dy) * size.input.width + x + dx;
+                        input[row * size.input.channels + c]
+                    }
+                };
+                let mut sum = 0.0;
+                let map = size.output;
+                for (k, &e) in record.errors[l].iter().enumerate() {
+                    // Of a pooled output the first of the earliest neurons, row by row.
+                    let (n, y, x) =
+                        (k / (map.height * map.width), k / map.width % map.height, k % map.width);
+                    let pool = size.neurons.height / map.height;
+                    let neurons =
+                        (0..pool * pool).map(|p| (y * pool + p / pool, x * pool + p % pool));
+                    let spike = |&(y, x): &(usize, usize)| {
+                        record.times[l][(n * size.neurons.height + y) * size.neurons.width + x]
+                    };
+                    let first = neurons.reduce(|a, b| if spike(&b) < spike(&a) { b } else { a });
+                    let (y, x) = first.unwrap();
+                    let t = spike(&(y, x));
+                    if t == 64.0 && map.len() > map.channels {
+                        continue;
+                    }
+                    for i in (0..fan_in).filter(|&i| time(i, y, x) < t) {
+                        let sign = if is_positive(weights[n * fan_in + i]) { 1.0 } else { -1.0 };
+                        sum += f64::from(e) * sign;
+                    }
+                }
+                let expected = factors[l] + 0.1 * sum / (fan_in * size.neurons.channels) as f64;
+                let factor = learner.factors()[l];
+                assert!((factor - expected).abs() < 1e-6, "{l}: {factor}, not {expected}");
+                n_changed[l] += usize::from(factor != factors[l]);
+            }
+        }
+        assert!(n_changed.iter().all(|&n| n > 3) && n_flipped > 0, "{n_changed:?} {n_flipped}");
+    }
+}
+
 #[test]
 fn neurons_that_hardly_fire_get_new_weights() {
     let times = samples(30, 4);
