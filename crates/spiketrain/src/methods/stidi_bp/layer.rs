@@ -165,6 +165,17 @@ impl Layer {
         starts.push(events.len());
     }
 
+    /// Time of output `i`, after pooling; `silent` if it did not fire.
+    pub(super) fn output_time(&self, trace: &Trace, i: usize, silent: f32) -> f32 {
+        match self.size.kind {
+            Kind::Dense => trace.times[i],
+            Kind::Conv { .. } => match trace.origins[i] {
+                NO_ORIGIN => silent,
+                origin => trace.times[self.place(origin, i)],
+            },
+        }
+    }
+
     /// Place among `trace.times` of the neuron that output `i` of a convolution came from.
     fn place(&self, origin: u32, i: usize) -> usize {
         origin as usize * self.rows.n_lanes() + i % self.size.output.channels

@@ -39,7 +39,8 @@ impl StidiBp {
             network.forward(events, variation, sample);
             self.output_errors(sample, label);
         });
-        batch.iter().for_each(|sample| self.activity.count(sample, self.params.n_steps));
+        let n_steps = self.params.n_steps;
+        batch.iter().for_each(|sample| self.activity.count(&self.layers, sample, n_steps));
         for l in (0..self.layers.len()).rev() {
             self.learn_layer(l, batch, rate);
         }

@@ -273,6 +273,31 @@ fn epoch_reports_share_and_time_of_spikes() {
     assert!((report["time_0"] - mean / 64.0).abs() < 1e-12);
 }
 
+#[test]
+fn spikes_are_counted_before_the_next_layer_drops_them() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let inputs = Inputs::Times(samples(64, 20));
+        let (labels, rows): (Vec<u16>, Vec<usize>) = (0..20).map(|i| (i % 4, i as usize)).unzip();
+        let batch = Batch { inputs: &inputs, rows: &rows, labels: &labels };
+        let report = |dropout: f64| {
+            let n_layers = hidden.split('-').filter(|part| !part.starts_with('P')).count() + 1;
+            let mut shares = vec![dropout; n_layers];
+            shares[0] = 0.0;
+            let dropout = PerLayer::Each(shares);
+            let params = Params { hidden: hidden.into(), dropout, ..small() };
+            let mut learner = StidiBp::new(&params, &task(shape)).unwrap();
+            learner.step(&batch, &Ctx { rate: 0.0, ..ctx(0) }).unwrap();
+            learner.end_epoch(&ctx(0)).unwrap().metrics
+        };
+        let (whole, thinned) = (report(0.0), report(0.5));
+        assert!(whole["fired_0"] > 0.1, "{hidden}: {whole:?}");
+        for name in ["fired_0", "time_0"] {
+            assert_eq!(whole[name], thinned[name], "{hidden}: {name}");
+        }
+        assert_ne!(whole["fired_1"], thinned["fired_1"], "{hidden}");
+    }
+}
+
 /// Specification 4.7 by the plain sum, for every layer, with the signs before or after the update.
 #[test]
 fn factors_of_binary_weights_are_learned_in_every_layer() {
