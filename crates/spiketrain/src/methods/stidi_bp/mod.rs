@@ -238,12 +238,16 @@ impl StidiBp {
         }
     }
 
-    /// Learns from samples with the same weights (one mini-batch) and says what happened.
+    /// Learns from samples with the same weights (one mini-batch) and says what happened. Without
+    /// samples nothing does.
     ///
     /// # Errors
     ///
     /// If a label is no class.
     pub fn learn(&mut self, samples: &[(Events<'_>, usize)], rate: f64) -> Result<Vec<Record>> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
         let variations = vec![Variation::default(); samples.len()];
         self.mini_batch(samples, &variations, rate)?;
         self.decay();

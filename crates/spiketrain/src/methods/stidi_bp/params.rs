@@ -241,6 +241,13 @@ impl Params {
             values.values().iter().for_each(|&x| c.within(field, x, 0.0, most));
         }
         c.within("rescue", self.rescue, 0.0, 0.5);
+        // Slopes at the spike times belong to the weights that the neurons fired with.
+        let travels_by_slope =
+            self.latency == Latency::Slope && self.displacement == Displacement::Linear;
+        let allowed = "false with latency = \"slope\" and displacement = \"linear\"";
+        let is_updated = self.displacement_uses_updated_weights;
+        let field = "displacement_uses_updated_weights";
+        c.that(!(travels_by_slope && is_updated), field, is_updated, allowed);
         c
     }
 

@@ -371,6 +371,60 @@ fn factors_of_binary_weights_are_learned_in_every_layer() {
     }
 }
 
+/// Specification 10, invariant 1.
+#[test]
+fn a_neuron_fires_after_an_input_that_excites_it() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let params = Params { hidden: hidden.into(), ..small() };
+        let learner = StidiBp::new(&params, &task(shape)).unwrap();
+        let times = samples(64, 20);
+        let mut sample = Sample::default();
+        let mut n_spikes = 0;
+        for s in 0..20 {
+            learner.training().forward(times.sample(s), &Variation::default(), &mut sample);
+            for (l, layer) in learner.layers.iter().enumerate() {
+                let weights = learner.weights(l);
+                let (size, trace) = (layer.size, &sample.traces[l]);
+                let (fan_in, lanes) = (size.fan_in(), layer.rows.n_lanes());
+                for (w, spikes) in trace.times.chunks_exact(lanes).enumerate() {
+                    let (y, x) = (w / size.neurons.width, w % size.neurons.width);
+                    let time = |row: usize| match size.kind {
+                        network::Kind::Dense => trace.input[row],
+                        network::Kind::Conv { kernel, .. } => {
+                            let (dy, rest) = (
+                                row / (kernel * size.input.channels),
+                                row % (kernel * size.input.channels),
+                            );
+                            let first = ((y + dy) * size.input.width + x) * size.input.channels;
+                            trace.input[first + rest]
+                        }
+                    };
+                    for (n, &t) in spikes[..size.neurons.channels].iter().enumerate() {
+                        assert!((1.0..=64.0).contains(&t));
+                        let excites =
+                            |i: usize| weights[n * fan_in + i] > 0.0 && time(size.row(i)) < t;
+                        let is_caused = t == 64.0 || (0..fan_in).any(excites);
+                        assert!(is_caused, "{hidden}: layer {l}, neuron {n} at {t}");
+                        n_spikes += u32::from(t < 64.0);
+                    }
+                }
+            }
+        }
+        assert!(n_spikes > 100, "{hidden}: {n_spikes}");
+    }
+}
+
+#[test]
+fn nothing_is_learned_from_no_samples() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let params = Params { hidden: hidden.into(), averaging: 0.5, ..small() };
+        let mut learner = StidiBp::new(&params, &task(shape)).unwrap();
+        let before = learner.state();
+        assert!(learner.learn(&[], 1.0).unwrap().is_empty());
+        assert_eq!(learner.state(), before);
+    }
+}
+
 #[test]
 fn neurons_that_hardly_fire_get_new_weights() {
     let times = samples(30, 4);
@@ -419,6 +473,17 @@ fn params_are_checked() {
     assert_eq!(lists.check().found[0].field, "learning_rate");
     let all_left_out = Params { dropout: PerLayer::All(1.0), ..Params::default() };
     assert_eq!(all_left_out.check().found[0].field, "dropout");
+    let by_slope = Params {
+        latency: Latency::Slope,
+        displacement: Displacement::Linear,
+        displacement_uses_updated_weights: true,
+        ..Params::default()
+    };
+    let found = by_slope.check().found;
+    assert_eq!((found.len(), found[0].field.as_str()), (1, "displacement_uses_updated_weights"));
+    let before = Params { displacement_uses_updated_weights: false, ..by_slope.clone() };
+    let by_weight = Params { displacement: Displacement::Weight, ..by_slope };
+    assert!(before.check().found.is_empty() && by_weight.check().found.is_empty());
     let images = Task { notation: Notation::Images, ..task(Shape::flat(30)) };
     assert!(StidiBp::new(&small(), &images).is_err());
 }
