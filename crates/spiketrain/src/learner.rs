@@ -81,9 +81,9 @@ pub struct EpochReport {
 /// Everything a method can say about one sample. Metrics are made from this, in one place.
 #[derive(Clone, Debug, Default)]
 pub struct Prediction {
-    /// The class, for classifiers.
+    /// The class, for classifiers; none if the network gave no answer, which is wrong.
     pub class: Option<u16>,
-    /// One score per class, larger is likelier; may be empty.
+    /// One score per class, larger is likelier; empty if nothing is classified.
     pub scores: Vec<f32>,
     /// The reconstructed sample, for autoencoders.
     pub reconstruction: Option<Vec<f32>>,
@@ -97,6 +97,13 @@ pub struct Prediction {
     pub decision_time: Option<f32>,
     /// The method's own measures.
     pub measures: Vec<Measure>,
+}
+
+impl Prediction {
+    /// Whether it is a classifier's, with an answer or without.
+    pub fn classifies(&self) -> bool {
+        self.class.is_some() || !self.scores.is_empty()
+    }
 }
 
 /// A measure of one sample: the sum of a quantity over everything counted inside the sample

@@ -334,6 +334,13 @@ fn on_range(images: &Images) -> Option<String> {
 
 /// What to say of classes that are never the answer, if there are any.
 fn on_silence(confusion: &[Vec<u64>], classes: &[String]) -> Option<String> {
+    if !confusion.is_empty() && confusion.iter().flatten().all(|&n| n == 0) {
+        return Some(
+            "no test sample is answered: the output neurons are silent. A lower threshold or larger \
+             first weights are the usual remedy"
+                .to_owned(),
+        );
+    }
     let silent = metrics::never_answered(confusion);
     let names: Vec<&str> = silent.into_iter().map(|k| classes[k].as_str()).collect();
     let (list, n) = (names.join(", "), classes.len());
@@ -703,5 +710,7 @@ mod tests {
         let text = says([[4, 0, 0], [4, 0, 0], [4, 0, 0]]).unwrap();
         assert!(text.starts_with("never the answer, of 3 classes: dog, owl."), "{text}");
         assert_eq!(says([[4, 0, 0], [0, 1, 0], [3, 0, 1]]), None);
+        assert!(says([[0; 3]; 3]).unwrap().starts_with("no test sample is answered"));
+        assert_eq!(on_silence(&[], &[]), None);
     }
 }

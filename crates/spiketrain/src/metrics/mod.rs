@@ -26,7 +26,8 @@ pub fn never_answered(confusion: &[Vec<u64>]) -> Vec<usize> {
 
 /// Means, confusion matrix and distributions of `predictions` for samples labelled `labels`.
 ///
-/// Names: `accuracy` (share of samples whose class is the label), `spikes_per_sample`,
+/// Names: `accuracy` (share of samples whose class is the label; a classifier's prediction without
+/// a class is wrong), `spikes_per_sample`,
 /// `synops_per_sample`, `decision_time` (mean over the samples that decided, fraction of the
 /// window), `mse` and `rms` of reconstructions. To them come the methods' own measures, each the
 /// mean over everything that the samples counted.
@@ -37,7 +38,7 @@ pub fn evaluate(predictions: &[Prediction], labels: &[u16], n_classes: usize) ->
     }
     let n = predictions.len() as f64;
     let mean = |f: &dyn Fn(&Prediction) -> f64| predictions.iter().map(f).sum::<f64>() / n;
-    if !labels.is_empty() && predictions.iter().any(|p| p.class.is_some()) {
+    if !labels.is_empty() && predictions.iter().any(Prediction::classifies) {
         let mut confusion = vec![vec![0u64; n_classes]; n_classes];
         let mut n_correct = 0u64;
         for (p, &label) in predictions.iter().zip(labels) {
@@ -149,6 +150,15 @@ mod tests {
         assert!((e.metrics["accuracy"] - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!((e.metrics["decision_time"], e.metrics["spikes_per_sample"]), (0.5, 10.0));
         assert_eq!(e.histograms[0].counts.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn a_silent_classifier_is_wrong_and_what_does_not_classify_has_no_accuracy() {
+        let silent = Prediction { scores: vec![f32::NEG_INFINITY; 2], ..Prediction::default() };
+        let e = evaluate(&[silent.clone(), silent], &[0, 1], 2);
+        assert_eq!((e.metrics["accuracy"], e.confusion), (0.0, vec![vec![0; 2]; 2]));
+        let e = evaluate(&[Prediction::default(), Prediction::default()], &[0, 1], 2);
+        assert!(e.confusion.is_empty() && !e.metrics.contains_key("accuracy"));
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// Means and deviations of `points[[sample]][[dimension]]`; a constant dimension has
-    /// deviation 1.
+    /// Means and deviations of `points[[sample]][[dimension]]`; a dimension that is constant but
+    /// for roundings has deviation 1.
     pub fn fit(points: &[f64], n_dimensions: usize) -> Self {
         let n = (points.len() / n_dimensions) as f64;
         let moment = |f: &dyn Fn(usize, f64) -> f64| {
@@ -36,8 +36,12 @@ impl Scaling {
         };
         let mean = moment(&|_, x| x);
         let variance = moment(&|d, x| (x - mean[d]) * (x - mean[d]));
-        let deviation = |v: f64| if v > 0.0 { libm::sqrt(v) } else { 1.0 };
-        Self { deviation: variance.into_iter().map(deviation).collect(), mean }
+        // The mean of n equal values differs from them by at most n/2 units in the last place.
+        let deviation = |(v, m): (f64, &f64)| match libm::sqrt(v) {
+            d if d > n * f64::EPSILON * m.abs() => d,
+            _ => 1.0,
+        };
+        Self { deviation: variance.into_iter().zip(&mean).map(deviation).collect(), mean }
     }
 
     /// Number of dimensions.

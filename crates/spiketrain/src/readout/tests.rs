@@ -37,6 +37,19 @@ fn scaling_gives_mean_zero_and_deviation_one() {
 }
 
 #[test]
+fn a_constant_dimension_is_not_scaled_by_its_roundings() {
+    for constant in [5.3127, -0.1, 1e-9, 3e12] {
+        let points: Vec<f64> =
+            (0..54_000).flat_map(|i| [constant, constant * (1.0 + f64::from(i % 2))]).collect();
+        let scaling = Scaling::fit(&points, 2);
+        assert_eq!(scaling.deviation[0], 1.0, "{constant}");
+        assert!((scaling.deviation[1] / (0.5 * f64::abs(constant)) - 1.0).abs() < 1e-9);
+        let scaled = scaling.apply(&[constant, constant]);
+        assert!(f64::from(scaled[0]).abs() <= 1e-10 * f64::abs(constant), "{}", scaled[0]);
+    }
+}
+
+#[test]
 fn neighbours_are_those_of_a_plain_search() {
     let (points, labels) = clouds(203);
     let points = Scaling::fit(&points, 4).apply(&points);

@@ -296,7 +296,8 @@ fn logs_that_cannot_be_read_are_refused() {
     assert!(report::render(&[other]).is_err());
     assert!(report::render(&[]).is_err());
     let missing = report::read_log(std::path::Path::new("no/such/log")).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Io);
+    assert_eq!(missing.kind(), ErrorKind::Checkpoint);
+    assert!(missing.to_string().contains("no log no/such/log"), "{missing}");
 }
 
 #[test]

@@ -33,6 +33,9 @@ use crate::state::State;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// Most synapses of a filter, and most features: both are numbered in 16 bits.
+const MAX_NEURONS: usize = 1 << 16;
+
 /// What happens to an image before it is coded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,7 +133,7 @@ impl Params {
             c.positive("dog_sigmas", sigma);
         }
         c.count("whiten_stride", self.whiten_stride, 1, 100);
-        c.not_negative("whiten_epsilon", self.whiten_epsilon);
+        c.positive("whiten_epsilon", self.whiten_epsilon);
         c.count("whiten_patches", self.whiten_patches, 1, usize::MAX);
         c.count("n_filters", self.n_filters, 2, 4096);
         c.count("kernel", self.kernel, 1, 31);
@@ -148,13 +151,44 @@ impl Params {
         c
     }
 
-    /// Whether an image of `shape` is large enough.
+    /// Channels after the filter for each channel of the image.
+    fn channels_per_channel(&self) -> usize {
+        if self.filter == Filter::None { 1 } else { 2 }
+    }
+
+    /// Whether images of `shape` are large enough, and synapses and features few enough.
     fn check_shape(&self, shape: Shape) -> Result<()> {
-        let least = self.kernel + self.pool - 1;
-        if shape.height < least || shape.width < least {
+        let Shape { channels, height, width } = shape;
+        let (kernel, pool) = (self.kernel, self.pool);
+        let least = kernel + pool - 1;
+        if height < least || width < least {
             return Err(Error::recipe(format!(
-                "images of {}×{} pixels are too small for kernels of {} and pooling of {}: at least {least}×{least}",
-                shape.height, shape.width, self.kernel, self.pool
+                "images of {height}×{width} pixels are too small for kernels of {kernel} and \
+                 pooling of {pool}: at least {least}×{least}"
+            )));
+        }
+        let size = self.whiten_size;
+        if self.filter == Filter::Whiten && (height < size || width < size) {
+            let most = height.min(width);
+            return Err(Error::recipe(format!(
+                "encode.stdp-csnn.whiten_size = {size}: images of {height}×{width} pixels allow at \
+                 most {most}"
+            )));
+        }
+        let n_synapses = kernel * kernel * self.channels_per_channel() * channels;
+        if n_synapses > MAX_NEURONS {
+            return Err(Error::recipe(format!(
+                "encode.stdp-csnn.kernel = {kernel}: {n_synapses} synapses a filter with images of \
+                 {channels} channels, at most 65536 are supported"
+            )));
+        }
+        let cells = |n: usize| (n + 1 - kernel) / pool;
+        let n_features = cells(height) * cells(width) * self.n_filters;
+        if n_features > MAX_NEURONS {
+            return Err(Error::recipe(format!(
+                "encode.stdp-csnn.n_filters = {}: {n_features} features with images of \
+                 {height}×{width} pixels, at most 65536 are supported",
+                self.n_filters
             )));
         }
         Ok(())
@@ -389,8 +423,33 @@ mod tests {
         let images = noise(1, Shape::new(1, 7, 9));
         let message = small().fit(&images, Seed(1), &mut quiet).err().unwrap().to_string();
         assert!(message.contains("at least 8×8"), "{message}");
-        let wrong = Params { dog_size: 4, pool: 0, ..Params::default() };
-        assert_eq!(wrong.check().found.len(), 2);
+        let wrong = Params { dog_size: 4, pool: 0, whiten_epsilon: 0.0, ..Params::default() };
+        assert_eq!(wrong.check().found.len(), 3);
         assert!(Params::default().check().found.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_anything_is_learned() {
+        let message = |params: &Params, shape: Shape| {
+            let images = noise(1, shape);
+            let mut tick = |_: u64, _: u64| -> Result<()> { panic!("nothing is learned") };
+            params.fit(&images, Seed(1), &mut tick).err().unwrap().to_string()
+        };
+        let whiten = Params { filter: Filter::Whiten, whiten_size: 11, ..small() };
+        let expected = "encode.stdp-csnn.whiten_size = 11: images of 10×12 pixels allow at most 10";
+        assert_eq!(message(&whiten, Shape::new(1, 10, 12)), expected);
+        assert!(Params { whiten_size: 9, ..whiten }.check_shape(Shape::new(1, 10, 12)).is_ok());
+        let many = Params { n_filters: 1821, ..small() };
+        let expected = "encode.stdp-csnn.n_filters = 1821: 65556 features with images of 28×28 \
+                        pixels, at most 65536 are supported";
+        assert_eq!(message(&many, Shape::new(1, 28, 28)), expected);
+        assert!(Params { n_filters: 1820, ..many }.check_shape(Shape::new(1, 28, 28)).is_ok());
+        let wide = Params { kernel: 31, ..small() };
+        let expected = "encode.stdp-csnn.kernel = 31: 67270 synapses a filter with images of 35 \
+                        channels, at most 65536 are supported";
+        assert_eq!(message(&wide, Shape::new(35, 34, 34)), expected);
+        assert!(wide.check_shape(Shape::new(34, 34, 34)).is_ok());
+        let plain = Params { filter: Filter::None, ..wide };
+        assert!(plain.check_shape(Shape::new(68, 34, 34)).is_ok());
     }
 }

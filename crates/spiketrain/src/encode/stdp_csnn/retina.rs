@@ -56,15 +56,15 @@ impl Retina {
         shape: Shape,
         whiten: impl FnOnce() -> Vec<Vec<f32>>,
     ) -> Retina {
-        let (kernels, factor) = match p.filter {
+        let kernels = match p.filter {
             Filter::OnOff => {
                 let kernel = dog_kernel(p.dog_size, p.dog_sigmas[0], p.dog_sigmas[1]);
-                (Kernels::OnOff(p.dog_size, kernel), 2)
+                Kernels::OnOff(p.dog_size, kernel)
             }
-            Filter::Whiten => (Kernels::Whiten(p.whiten_size, whiten()), 2),
-            Filter::None => (Kernels::None, 1),
+            Filter::Whiten => Kernels::Whiten(p.whiten_size, whiten()),
+            Filter::None => Kernels::None,
         };
-        let n_channels = factor * shape.channels;
+        let n_channels = p.channels_per_channel() * shape.channels;
         Retina { shape, n_channels, kernels, min: Vec::new(), max: Vec::new() }
     }
 

@@ -10,7 +10,12 @@ use nalgebra::{DMatrix, SymmetricEigen};
 /// Filters `[channel][row, column, channel]` of `size`×`size` from the patches of `images` at a
 /// stride of `stride` pixels, taken image by image until `n_patches` or more are gathered.
 ///
-/// The covariance is summed in a fixed order; equal images give equal filters.
+/// The covariance is summed in a fixed order; equal images give equal filters. An `epsilon` above
+/// 0 keeps directions without variance finite.
+///
+/// # Panics
+///
+/// If a filter is larger than an image.
 pub fn filters(
     images: &Images,
     size: usize,
@@ -19,6 +24,7 @@ pub fn filters(
     n_patches: usize,
 ) -> Vec<Vec<f32>> {
     let shape = images.shape;
+    assert!(size <= shape.height && size <= shape.width, "a filter fits into an image");
     let (n_channels, dim) = (shape.channels, size * size * shape.channels);
     let mut sum = vec![0.0f64; dim];
     let mut products = DMatrix::<f64>::zeros(dim, dim);

@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         Ok(reading)
     }
 
-    /// Sparsity and error of random patches.
+    /// Sparsity and error of random patches that have a spike.
     fn read_random(
         &self,
         walk: &mut Walk,
@@ -154,6 +154,9 @@ impl<'a> Reader<'a> {
         for _ in 0..self.params.patches_per_image {
             let (top, left) = walk.random_place(&mut places)?;
             let gain = walk.take_apart(top, left, &mut spikes);
+            if walk.patch.live.is_empty() {
+                continue;
+            }
             self.layer.respond(&walk.patch, &mut scratch, &mut response);
             let decoded = self.decode(&response.counts);
             sparsity.add(&response, &decoded, &walk.patch_targets(top, left, gain));

@@ -59,6 +59,8 @@ pub struct Layer {
     threshold: f64,
     /// h, `[lane]`.
     offsets: Vec<f64>,
+    /// ½‖w‖² if the distance is exact, otherwise 0, `[neuron]`.
+    half_norms: Vec<f64>,
     /// What each potential begins with: −h, less ½‖w‖² if the distance is exact; −∞ for lanes
     /// without a neuron.
     bias: Vec<f64>,
@@ -118,6 +120,7 @@ impl Layer {
             weights: vec![0.0; n_inputs * n_lanes],
             threshold,
             offsets: vec![0.0; n_neurons],
+            half_norms: vec![0.0; n_neurons],
             bias: vec![f64::NEG_INFINITY; n_lanes],
             simd,
         };
@@ -136,9 +139,16 @@ impl Layer {
         self.threshold = threshold;
         self.offsets.copy_from_slice(offsets);
         for i in 0..self.n_neurons {
-            self.bias[i] =
-                -offsets[i] - if self.rule.exact_distance { self.half_norm(i) } else { 0.0 };
+            if self.rule.exact_distance {
+                self.half_norms[i] = self.half_norm(i);
+            }
+            self.set_bias(i);
         }
+    }
+
+    /// From offset and norm, so that a restored layer has the same bits.
+    fn set_bias(&mut self, i: usize) {
+        self.bias[i] = -self.offsets[i] - self.half_norms[i];
     }
 
     /// ½‖w_i‖², summed in the order of inputs.
@@ -332,14 +342,9 @@ fn learn_body(
         }
         layer.threshold += threshold_rate * (n_fired as f64 - target_spikes);
         if homeostasis > 0.0 {
-            for i in 0..layer.n_neurons {
-                layer.offsets[i] -= homeostasis * share;
-                layer.bias[i] += homeostasis * share;
-            }
-            for &i in &scratch.fired {
-                layer.offsets[i] += homeostasis;
-                layer.bias[i] -= homeostasis;
-            }
+            layer.offsets.iter_mut().for_each(|h| *h -= homeostasis * share);
+            scratch.fired.iter().for_each(|&i| layer.offsets[i] += homeostasis);
+            (0..layer.n_neurons).for_each(|i| layer.set_bias(i));
         }
     }
 }
@@ -359,7 +364,8 @@ fn update(layer: &mut Layer, i: usize, updates: &[[f64; 3]]) -> f64 {
         squares_after += *w * *w;
     }
     if layer.rule.exact_distance {
-        layer.bias[i] = -layer.offsets[i] - 0.5 * squares_after;
+        layer.half_norms[i] = 0.5 * squares_after;
+        layer.set_bias(i);
     }
     0.5 * (error + layer.rule.disconnect * squares)
 }

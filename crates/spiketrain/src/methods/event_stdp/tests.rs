@@ -191,16 +191,34 @@ fn reference(rule: &Rule, threshold: f64, weights: &[f64], patches: &[Patch]) ->
     (w, theta)
 }
 
+/// A layer with the same weights, threshold and offsets goes on to the same bits.
+fn assert_resumes(layer: &Layer, patches: &[Patch]) {
+    let (weights, theta) = (layer.weights(), layer.threshold());
+    let n_inputs = layer.n_inputs();
+    let mut restored = Layer::new(layer.rule.clone(), n_inputs, 0.5, &weights, Simd::best());
+    restored.restore(&weights, theta, layer.offsets());
+    let mut layer = layer.clone();
+    for p in patches {
+        assert_eq!(learn(&mut layer, p), learn(&mut restored, p));
+        let bits = |l: &Layer| -> Vec<u64> {
+            let shares = (1..p.n_steps).flat_map(|t| l.shares(p, t));
+            let all = l.weights().into_iter().chain(l.offsets().to_vec()).chain(shares);
+            all.chain([l.threshold()]).map(f64::to_bits).collect()
+        };
+        assert_eq!(bits(&layer), bits(&restored));
+    }
+}
+
 #[test]
 fn every_option_and_instruction_set_agrees_with_the_equations() {
     for n_neurons in [1, 5, 20, 45] {
         let (weights, patches) = random(n_neurons);
-        for variant in 0..5 {
+        for variant in 0..6 {
             let mut rule = rule(0.02, 0.75, 0.1);
             rule.threshold_rate = 1e-3;
-            rule.exact_distance = variant == 1;
+            rule.exact_distance = variant == 1 || variant == 5;
             rule.single_winner = variant == 2;
-            rule.homeostasis = if variant == 3 { 0.01 } else { 0.0 };
+            rule.homeostasis = if variant == 3 || variant == 5 { 0.01 } else { 0.0 };
             rule.target_spikes = if variant == 4 && n_neurons > 1 { 1.5 } else { 1.0 };
             let threshold = 1.5 / n_neurons as f64;
             let (expected, theta) = reference(&rule, threshold, &weights, &patches);
@@ -210,6 +228,7 @@ fn every_option_and_instruction_set_agrees_with_the_equations() {
                 patches.iter().for_each(|p| drop(learn(&mut layer, p)));
                 close(&layer.weights(), &expected, 1e-9);
                 assert!((layer.threshold() - theta).abs() < 1e-9);
+                assert_resumes(&layer, &patches);
                 bits.push(layer.weights().iter().map(|w| w.to_bits()).collect());
                 let (mut shown, mut learned) = (Response::default(), Response::default());
                 let mut scratch = Scratch::default();
@@ -254,11 +273,14 @@ fn learner(params: &Params, shape: Shape, seed: u64) -> EventStdp {
     EventStdp::new(params, &Task { shape, notation, n_classes: 0, n_train: 0, seed }).unwrap()
 }
 
+fn ctx_of(learner: &EventStdp, step: u64) -> Ctx {
+    Ctx { seed: learner.seed, epoch: 0, step, n_presented: step, rate: 1.0 }
+}
+
 /// Learns from the samples `rows`, one a step.
 fn train(learner: &mut EventStdp, inputs: &Inputs, rows: std::ops::Range<usize>) {
     for row in rows {
-        let step = row as u64;
-        let ctx = Ctx { seed: learner.seed, epoch: 0, step, n_presented: step, rate: 1.0 };
+        let ctx = ctx_of(learner, row as u64);
         learner.step(&Batch { inputs, rows: &[row], labels: &[] }, &ctx).unwrap();
     }
 }
@@ -328,6 +350,38 @@ fn what_cannot_be_learned_from_is_named() {
     let batch = Batch { inputs: &flat, rows: &[0], labels: &[] };
     let message = learner.step(&batch, &ctx).unwrap_err().to_string();
     assert!(message.contains("has no patch of 5×5, 10 pixels from its border"), "{message}");
+}
+
+/// Specification 4.4 and 8.1: a patch without a spike is neither learned from nor counted.
+#[test]
+fn random_patches_without_a_spike_are_skipped() {
+    let params = Params {
+        sampling: Sampling::Random,
+        patches_per_image: 20,
+        border: 0,
+        min_deviation: 0.0,
+        decoder: Decoder::Vq,
+        homeostasis: 0.01,
+        ..Params::default()
+    };
+    let shape = Shape::new(1, 6, 12);
+    // The left half is black.
+    let half = |i: usize| if i % 12 < 6 { 0.0 } else { 0.5 };
+    let values = (0..72).map(|_| 0.0).chain((0..72).map(half)).collect();
+    let inputs = Inputs::Images(Images::from_floats(shape, values));
+    let mut learner = learner(&params, shape, 0);
+    let before = learner.layer.clone();
+    train(&mut learner, &inputs, 0..1);
+    assert_eq!(learner.layer.threshold(), before.threshold());
+    assert_eq!(learner.layer.offsets(), before.offsets());
+    assert_eq!(learner.end_epoch(&ctx_of(&learner, 1)).unwrap().metrics["patches"], 0.0);
+    train(&mut learner, &inputs, 1..2);
+    let n_learned = learner.end_epoch(&ctx_of(&learner, 2)).unwrap().metrics["patches"];
+    assert!(0.0 < n_learned && n_learned < 20.0, "{n_learned}");
+    let images = inputs.as_images();
+    assert!(learner.read(images, 0).unwrap().spikes_per_patch.is_empty());
+    let n_counted = learner.read(images, 1).unwrap().spikes_per_patch.len();
+    assert!(0 < n_counted && n_counted < 20, "{n_counted}");
 }
 
 /// Images of discs that cover one another: the edges of a natural scene, at every orientation.

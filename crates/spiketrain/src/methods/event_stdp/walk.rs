@@ -156,22 +156,25 @@ impl Walk {
         targets.into_iter().map(f64::from).collect()
     }
 
-    /// Visits the patches to learn from in their order.
+    /// Visits the patches to learn from in their order; those without a spike are skipped.
     pub(super) fn each(
         &mut self,
         places: &mut Stream,
         spikes: &mut Stream,
         mut visit: impl FnMut(&Patch),
     ) -> Result<()> {
+        let mut visit = |patch: &Patch| {
+            if !patch.live.is_empty() {
+                visit(patch);
+            }
+        };
         match self.params.sampling {
             Sampling::All => {
                 self.begin(spikes);
                 for top in self.starts(self.shape.height) {
                     for left in self.starts(self.shape.width) {
                         self.take(top, left, spikes);
-                        if !self.patch.live.is_empty() {
-                            visit(&self.patch);
-                        }
+                        visit(&self.patch);
                     }
                 }
             }

@@ -87,7 +87,7 @@ pub const CARD: Card = Card {
         "a neuron all of whose weights are 0 is not normalised, where the authors' program divides \
          by 0",
         "the unused leak, input dropout and multiplicative STDP of the authors' program are left \
-         out",
+         out, and so is S4NN, which the NCG paper trains on the same features as a control",
     ],
 };
 
@@ -141,7 +141,8 @@ impl S2stdp {
     ///
     /// # Errors
     ///
-    /// If the task has no spike times or fewer than two classes.
+    /// If the task has no spike times or fewer than two classes, or a neuron's initial weights have
+    /// a sum below 0 that normalisation would keep.
     pub fn new(params: &Params, task: &Task) -> Result<Self> {
         let n_inputs = task.shape.len();
         let n_neurons = task.n_classes * params.neurons_per_class;
@@ -159,7 +160,8 @@ impl S2stdp {
     ///
     /// # Errors
     ///
-    /// As [`S2stdp::new`], or if the weights do not fill the shape.
+    /// As [`S2stdp::new`], or if the weights do not fill the shape or have a sum below 0 that
+    /// normalisation would keep.
     pub fn with_weights(params: &Params, task: &Task, mut weights: Vec<f32>) -> Result<Self> {
         let (n_inputs, n_neurons) = (task.shape.len(), task.n_classes * params.neurons_per_class);
         if task.notation != Notation::Times {
@@ -179,7 +181,16 @@ impl S2stdp {
             return Err(Error::recipe(format!("{n} weights for {n_neurons}×{n_inputs} synapses")));
         }
         let row_sum = |row: &[f32]| row.iter().map(|&w| f64::from(w)).sum::<f64>();
-        let weight_sums = weights.chunks_exact(n_inputs).map(row_sum).collect();
+        let weight_sums: Vec<f64> = weights.chunks_exact(n_inputs).map(row_sum).collect();
+        let below = weight_sums.iter().position(|&s| s < 0.0);
+        if let Some(n) = below.filter(|_| params.normalise) {
+            let Params { weight_mean: mean, weight_std: std, .. } = params;
+            let sum = weight_sums[n];
+            return Err(Error::recipe(format!(
+                "method.s2stdp.weight_mean = {mean}: with weight_std = {std} the initial weights of \
+                 neuron {n} have the sum {sum:.4}; normalise = true needs sums not below 0"
+            )));
+        }
         weights.iter_mut().for_each(|w| *w = w.clamp(params.weight_min, params.weight_max));
         let anti_plus = params.anti_a_plus.unwrap_or(-params.a_plus);
         let anti_minus = params.anti_a_minus.unwrap_or(-params.a_minus);

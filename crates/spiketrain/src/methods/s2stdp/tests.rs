@@ -226,6 +226,16 @@ fn params_are_checked_and_written_as_documented() {
 }
 
 #[test]
+fn sums_below_0_are_not_kept() {
+    let params = Params { weight_mean: 1e-4, weight_std: 1.0, ..small() };
+    assert!(params.check().found.is_empty());
+    let message = S2stdp::new(&params, &task(4)).unwrap_err().to_string();
+    assert!(message.starts_with("method.s2stdp.weight_mean = 0.0001: with weight_std = 1"));
+    assert!(message.ends_with("normalise = true needs sums not below 0"), "{message}");
+    assert!(S2stdp::new(&Params { normalise: false, ..params }, &task(4)).is_ok());
+}
+
+#[test]
 fn two_compartments_leave_losers_at_the_floor() {
     // Four target neurons, η = 1: the winner gains 0.75, the others fall by 0.25 to the floor.
     let params = Params { threshold_learning_rate: 1.0, ..small() };

@@ -293,10 +293,8 @@ impl Params {
         window.min(self.max_window.unwrap_or(u64::MAX))
     }
 
-    /// Virtual steps of a batch of `n_images`.
+    /// Virtual steps of a batch of `n_images`, if no episode ends early.
     pub(super) fn virtual_steps(&self, n_images: usize) -> u64 {
-        let n_real = (n_images * self.n_steps) as u64;
-        // An episode at the very last step would have nothing left to prepare for.
-        self.window() * (n_real.saturating_sub(1) / self.interval)
+        self.window() * ((n_images * self.n_steps) as u64 / self.interval)
     }
 }

@@ -109,13 +109,13 @@ impl SleepStdp {
         })
     }
 
-    /// The downscaling of a batch of `n_images`; nothing if there is none.
+    /// The downscaling of a batch of `n_images`; nothing if the network sleeps without it.
     pub(super) fn decay(&self, n_images: usize) -> Option<Decay> {
         let p = &self.params;
-        let n_steps = p.virtual_steps(n_images);
-        if n_steps == 0 || !p.sleep_downscaling {
+        if p.window() == 0 || !p.sleep_downscaling {
             return None;
         }
+        let n_steps = p.virtual_steps(n_images);
         let lambda = p.lambda.unwrap_or_else(|| exponent_per_step(p.contraction, n_steps));
         let powers = powers(lambda, p.window() as usize);
         let targets = [p.target_excitatory, p.target_inhibitory];

@@ -181,6 +181,7 @@ fn the_published_variants_are_the_published_parameters() {
             let recipe = Recipe::parse(name, text, Some(variant), &[]).unwrap();
             let expected = Params { sleep_ratio, ..Params::as_published() };
             assert_eq!(recipe.method, crate::methods::Method::SleepStdp(expected), "{variant}");
+            assert!(!recipe.train.shuffle, "{variant}: every pass shows the images in one order");
         }
         let recipe = Recipe::parse(name, text, None, &[]).unwrap();
         assert_eq!(recipe.method, crate::methods::Method::SleepStdp(Params::default()));

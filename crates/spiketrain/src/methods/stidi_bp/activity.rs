@@ -1,5 +1,6 @@
 //! How often and how early neurons fire in an epoch of training, and new weights for silent ones.
 
+use super::layer::Layer;
 use super::{Sample, StidiBp, initial};
 use crate::error::Result;
 use crate::learner::Ctx;
@@ -22,14 +23,14 @@ impl Activity {
         Self { steps: vec![0; fired.len()], fired }
     }
 
-    /// Adds the spikes of one sample.
-    pub(super) fn count(&mut self, sample: &Sample, n_steps: u16) {
+    /// Adds the spikes of one sample, before the next layer's dropout.
+    pub(super) fn count(&mut self, layers: &[Layer], sample: &Sample, n_steps: u16) {
         let silent = f32::from(n_steps);
-        let inner = sample.traces[1..].iter().map(|t| &t.input);
-        for (l, times) in inner.chain([&sample.outputs]).enumerate() {
+        for (l, (layer, trace)) in layers.iter().zip(&sample.traces).enumerate() {
             let fired = &mut self.fired[l];
             let n_channels = fired.len();
-            for (i, &t) in times.iter().enumerate().filter(|&(_, &t)| t < silent) {
+            let times = (0..layer.size.output.len()).map(|i| layer.output_time(trace, i, silent));
+            for (i, t) in times.enumerate().filter(|&(_, t)| t < silent) {
                 fired[i % n_channels] += 1;
                 self.steps[l] += t as u64;
             }

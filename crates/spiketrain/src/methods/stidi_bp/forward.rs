@@ -35,8 +35,9 @@ impl Network<'_> {
         sample.decision = self.decide(sample);
     }
 
-    /// Steps `⌊t (T − 1)⌋` of the input spikes, in the order of the first map. Times are single
-    /// precision multiples of 1/255 or coarser; half of such a step is far above their rounding.
+    /// Steps `⌊t (T − 1) + 1/512⌋` of the input spikes, in the order of the first map. Of bytes
+    /// coded over the whole window `t (T − 1)` is a multiple of 1/255 but for rounding, so that
+    /// this is `⌊t (T − 1)⌋`; other times count from 1/512 of a step before it on.
     fn code(self, events: Events<'_>, variation: &Variation, input: &mut Vec<f32>) {
         let Shape { channels, height, width } = self.shape;
         let map = Map { height, width, channels };

@@ -45,6 +45,8 @@ pub(super) struct Trace {
     gains: Vec<f32>,
     /// Displacements of the layer's inputs.
     pub(super) displacement: Vec<f32>,
+    /// What a learned factor is to grow by, before its learning rate.
+    pub(super) factor_change: f64,
     sums: Vec<f32>,
     offsets: Vec<u32>,
     history: History,
@@ -163,22 +165,44 @@ impl Layer {
         starts.push(events.len());
     }
 
-    /// From `trace.errors` to the gains of all neurons, before pooling.
-    pub(super) fn set_gains(&self, p: &Params, trace: &mut Trace) {
-        let lanes = self.rows.n_lanes();
-        trace.gains.clear();
-        trace.gains.resize(trace.times.len(), 0.0);
+    /// Time of output `i`, after pooling; `silent` if it did not fire.
+    pub(super) fn output_time(&self, trace: &Trace, i: usize, silent: f32) -> f32 {
         match self.size.kind {
-            Kind::Dense => trace.gains[..trace.errors.len()].copy_from_slice(&trace.errors),
+            Kind::Dense => trace.times[i],
+            Kind::Conv { .. } => match trace.origins[i] {
+                NO_ORIGIN => silent,
+                origin => trace.times[self.place(origin, i)],
+            },
+        }
+    }
+
+    /// Place among `trace.times` of the neuron that output `i` of a convolution came from.
+    fn place(&self, origin: u32, i: usize) -> usize {
+        origin as usize * self.rows.n_lanes() + i % self.size.output.channels
+    }
+
+    /// From `trace.errors` to `errors` of all neurons, before pooling, `[window, lane]`.
+    fn spread_errors(&self, trace: &Trace, errors: &mut Vec<f32>) {
+        errors.clear();
+        errors.resize(trace.times.len(), 0.0);
+        match self.size.kind {
+            Kind::Dense => errors[..trace.errors.len()].copy_from_slice(&trace.errors),
             Kind::Conv { .. } => {
-                let channels = self.size.output.channels;
                 for (i, (&e, &origin)) in trace.errors.iter().zip(&trace.origins).enumerate() {
                     if origin != NO_ORIGIN {
-                        trace.gains[origin as usize * lanes + i % channels] = e;
+                        errors[self.place(origin, i)] = e;
                     }
                 }
             }
         }
+    }
+
+    /// From `trace.errors` to the gains of all neurons, before pooling.
+    pub(super) fn set_gains(&self, p: &Params, trace: &mut Trace) {
+        let lanes = self.rows.n_lanes();
+        let mut gains = std::mem::take(&mut trace.gains);
+        self.spread_errors(trace, &mut gains);
+        trace.gains = gains;
         if p.latency == Latency::Const {
             return;
         }
@@ -201,12 +225,9 @@ impl Layer {
         trace.displacement.resize(trace.input.len(), 0.0);
         let lanes = self.rows.n_lanes();
         // With displacement by weight the errors count as they are, without the latency's slope.
-        let plain: Vec<f32>;
+        let mut plain = Vec::new();
         let errors = if p.displacement == Displacement::Weight && p.latency == Latency::Slope {
-            let constant = Params { latency: Latency::Const, ..p.clone() };
-            let kept = std::mem::take(&mut trace.gains);
-            self.set_gains(&constant, trace);
-            plain = std::mem::replace(&mut trace.gains, kept);
+            self.spread_errors(trace, &mut plain);
             &plain
         } else {
             &trace.gains
@@ -280,17 +301,27 @@ impl Layer {
         }
     }
 
-    /// Mean over the synapses of `e_j [t_i < t_j] sign(w_ji)`: what a learned factor grows by.
-    pub(super) fn factor_change(&self, p: &Params, trace: &Trace) -> f64 {
+    /// Mean over the synapses of `e_j [t_i < t_j] sign(w_ji)`: what a learned factor grows by. Of a
+    /// convolution the synapses are those of its kernels, and positions are summed, as they are in
+    /// the change of a weight.
+    pub(super) fn set_factor_change(&self, p: &Params, trace: &mut Trace) {
         let psp = Psp { rise: p.rise, fall: p.fall };
-        let Kind::Dense = self.size.kind else { return 0.0 };
-        let mut errors = vec![0.0; self.rows.n_lanes()];
-        errors[..trace.errors.len()].copy_from_slice(&trace.errors);
-        let mut sums = vec![0.0; trace.events.len()];
         let kind = (Spread::Causal, Sign::Signs);
-        self.rows.displacements(kind, psp, &trace.events, &trace.times, &errors, &mut sums);
-        let n = (self.rows.n_inputs() * self.rows.n_neurons()) as f64;
-        sums.iter().map(|&s| f64::from(s)).sum::<f64>() / n
+        let lanes = self.rows.n_lanes();
+        let (mut all, mut sums) = (Vec::new(), Vec::new());
+        self.spread_errors(trace, &mut all);
+        let mut sum = 0.0;
+        for (w, errors) in all.chunks_exact(lanes).enumerate() {
+            let events = &trace.events[trace.starts[w]..trace.starts[w + 1]];
+            if events.is_empty() || errors.iter().all(|&e| e == 0.0) {
+                continue;
+            }
+            let times = &trace.times[w * lanes..(w + 1) * lanes];
+            sums.resize(events.len(), 0.0);
+            self.rows.displacements(kind, psp, events, times, errors, &mut sums);
+            sum += sums.iter().map(|&s| f64::from(s)).sum::<f64>();
+        }
+        trace.factor_change = sum / (self.rows.n_inputs() * self.rows.n_neurons()) as f64;
     }
 
     /// Potential of output neuron `n` of a fully connected layer at step `t`.

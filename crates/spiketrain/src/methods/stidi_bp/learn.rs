@@ -39,7 +39,8 @@ impl StidiBp {
             network.forward(events, variation, sample);
             self.output_errors(sample, label);
         });
-        batch.iter().for_each(|sample| self.activity.count(sample, self.params.n_steps));
+        let n_steps = self.params.n_steps;
+        batch.iter().for_each(|sample| self.activity.count(&self.layers, sample, n_steps));
         for l in (0..self.layers.len()).rev() {
             self.learn_layer(l, batch, rate);
         }
@@ -80,6 +81,9 @@ impl StidiBp {
             layer.set_gains(p, trace);
             if l > 0 && !p.displacement_uses_updated_weights {
                 layer.displace(p, trace);
+            }
+            if p.learns_factors() && !p.displacement_uses_updated_weights {
+                layer.set_factor_change(p, trace);
             }
             layer.apply_rate(trace, rate);
         });
@@ -145,10 +149,13 @@ impl StidiBp {
     fn pass_down(&mut self, l: usize, batch: &mut [Sample]) {
         let p = &self.params;
         let layer = &self.layers[l];
-        if p.weights == Weights::Binary && p.factor_learning_rate > 0.0 {
-            let live = batch.par_iter().filter(|s| s.is_live);
-            let changes: Vec<f64> = live.map(|s| layer.factor_change(p, &s.traces[l])).collect();
-            let change = p.factor_learning_rate * changes.iter().sum::<f64>();
+        if p.learns_factors() {
+            if p.displacement_uses_updated_weights {
+                let live = batch.par_iter_mut().filter(|s| s.is_live);
+                live.for_each(|s| layer.set_factor_change(p, &mut s.traces[l]));
+            }
+            let changes = batch.iter().filter(|s| s.is_live).map(|s| s.traces[l].factor_change);
+            let change = p.factor_learning_rate * changes.sum::<f64>();
             self.layers[l].factor = (self.layers[l].factor + change).max(f64::MIN_POSITIVE);
         }
         if l == 0 {

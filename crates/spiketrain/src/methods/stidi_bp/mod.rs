@@ -19,7 +19,9 @@
 //! 4. Displacement of the spikes below `d_i = Σ_j e_j w_ji [t_i < t_j]`, or
 //!    `Σ_j e_j κ_j w_ji ε′(t_j − t_i)`; 0 for silent i. With centring `d_i ← d_i − ζ mean d` over
 //!    the spikes with `d_i ≠ 0`. `e_i = d_i/‖d‖`, and on with 3.
-//! 5. Binary weights: the forward pass uses the signs and `θ/f`; 3 and 4 the real weights.
+//! 5. Binary weights: the forward pass uses the signs and `θ/f`; 3 and 4 the real weights. A
+//!    learned factor grows by `η_f` times the mean of `e_j [t_i < t_j] sign(w_ji)` over a layer's
+//!    synapses, summed over the positions of a convolution.
 //! 6. With averaging, after each of the loop's batches, the n-th:
 //!    `w̄ ← w̄ + max(1 − β, 1/n) (w − w̄)`; w̄ predicts, w learns.
 //!
@@ -236,12 +238,16 @@ impl StidiBp {
         }
     }
 
-    /// Learns from samples with the same weights (one mini-batch) and says what happened.
+    /// Learns from samples with the same weights (one mini-batch) and says what happened. Without
+    /// samples nothing does.
     ///
     /// # Errors
     ///
     /// If a label is no class.
     pub fn learn(&mut self, samples: &[(Events<'_>, usize)], rate: f64) -> Result<Vec<Record>> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
         let variations = vec![Variation::default(); samples.len()];
         self.mini_batch(samples, &variations, rate)?;
         self.decay();

@@ -119,7 +119,7 @@ pub struct Params {
     /// out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<PerLayer<f64>>,
-    /// Learning rate of the factors; 0 keeps them.
+    /// Learning rate of the factors of binary weights; 0 keeps them.
     pub factor_learning_rate: f64,
     /// Learning rate η, in units of the weights.
     pub learning_rate: PerLayer<f64>,
@@ -141,7 +141,8 @@ pub struct Params {
     pub slope_min: f64,
     /// How errors reach the layer below.
     pub displacement: Displacement,
-    /// True if errors travel down through the weights after their update, as in S4NN.
+    /// True if errors travel down through the weights after their update, and factors learn from
+    /// their signs after it, as in S4NN and BS4NN.
     pub displacement_uses_updated_weights: bool,
     /// Share ζ of their mean that is taken off the displacements of a layer's spikes, 0 to 1: with
     /// 0 errors can pull a whole layer earlier or later, with 1 its spikes move against each other.
@@ -255,7 +256,19 @@ impl Params {
             values.values().iter().for_each(|&x| c.within(field, x, 0.0, most));
         }
         c.within("rescue", self.rescue, 0.0, 0.5);
+        // Slopes at the spike times belong to the weights that the neurons fired with.
+        let travels_by_slope =
+            self.latency == Latency::Slope && self.displacement == Displacement::Linear;
+        let allowed = "false with latency = \"slope\" and displacement = \"linear\"";
+        let is_updated = self.displacement_uses_updated_weights;
+        let field = "displacement_uses_updated_weights";
+        c.that(!(travels_by_slope && is_updated), field, is_updated, allowed);
         c
+    }
+
+    /// Whether the factors of binary weights are learned.
+    pub(super) fn learns_factors(&self) -> bool {
+        self.weights == Weights::Binary && self.factor_learning_rate > 0.0
     }
 }
 

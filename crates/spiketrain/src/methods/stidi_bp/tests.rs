@@ -274,6 +274,158 @@ fn epoch_reports_share_and_time_of_spikes() {
 }
 
 #[test]
+fn spikes_are_counted_before_the_next_layer_drops_them() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let inputs = Inputs::Times(samples(64, 20));
+        let (labels, rows): (Vec<u16>, Vec<usize>) = (0..20).map(|i| (i % 4, i as usize)).unzip();
+        let batch = Batch { inputs: &inputs, rows: &rows, labels: &labels };
+        let report = |dropout: f64| {
+            let n_layers = hidden.split('-').filter(|part| !part.starts_with('P')).count() + 1;
+            let mut shares = vec![dropout; n_layers];
+            shares[0] = 0.0;
+            let dropout = PerLayer::Each(shares);
+            let params = Params { hidden: hidden.into(), dropout, ..small() };
+            let mut learner = StidiBp::new(&params, &task(shape)).unwrap();
+            learner.step(&batch, &Ctx { rate: 0.0, ..ctx(0) }).unwrap();
+            learner.end_epoch(&ctx(0)).unwrap().metrics
+        };
+        let (whole, thinned) = (report(0.0), report(0.5));
+        assert!(whole["fired_0"] > 0.1, "{hidden}: {whole:?}");
+        for name in ["fired_0", "time_0"] {
+            assert_eq!(whole[name], thinned[name], "{hidden}: {name}");
+        }
+        assert_ne!(whole["fired_1"], thinned["fired_1"], "{hidden}");
+    }
+}
+
+/// Specification 4.7 by the plain sum, for every layer, with the signs before or after the update.
+#[test]
+fn factors_of_binary_weights_are_learned_in_every_layer() {
+    let times = samples(64, 24);
+    for updated in [false, true] {
+        let params = Params {
+            hidden: "3C3-P2-10".into(),
+            weights: Weights::Binary,
+            factor: Some(PerLayer::All(0.3)),
+            factor_learning_rate: 0.1,
+            init: PerLayer::All(Init::Scaled([0.5, 0.1])),
+            learning_rate: PerLayer::All(0.2),
+            l2: PerLayer::All(0.0),
+            displacement_uses_updated_weights: updated,
+            ..small()
+        };
+        let before = StidiBp::new(&params, &task(Shape::new(1, 8, 8))).unwrap();
+        let mut n_changed = [0; 3];
+        let mut n_flipped = 0;
+        for s in 0..24 {
+            let (mut learner, factors) = (before.clone(), before.factors());
+            let record = learner.learn(&[(times.sample(s), s % 4)], 1.0).unwrap().remove(0);
+            let signs = if updated { &learner } else { &before };
+            let sample = &learner.samples[0];
+            for l in 0..3 {
+                let size = learner.layers[l].size;
+                let is_positive = |w: f32| w >= 0.0;
+                let pairs = learner.weights(l).into_iter().zip(before.weights(l));
+                n_flipped += pairs.filter(|&(a, b)| is_positive(a) != is_positive(b)).count();
+                let weights = signs.weights(l);
+                let (input, fan_in) = (&sample.traces[l].input, size.fan_in());
+                // Input number i of the window at (y, x), and its time.
+                let time = |i: usize, y: usize, x: usize| match size.kind {
+                    network::Kind::Dense => input[size.input.place(i)],
+                    network::Kind::Conv { kernel, .. } => {
+                        let (c, dy, dx) = (i / (kernel * kernel), i / kernel % kernel, i % kernel);
+                        let row = (y + dy) * size.input.width + x + dx;
+                        input[row * size.input.channels + c]
+                    }
+                };
+                let mut sum = 0.0;
+                let map = size.output;
+                for (k, &e) in record.errors[l].iter().enumerate() {
+                    // Of a pooled output the first of the earliest neurons, row by row.
+                    let (n, y, x) =
+                        (k / (map.height * map.width), k / map.width % map.height, k % map.width);
+                    let pool = size.neurons.height / map.height;
+                    let neurons =
+                        (0..pool * pool).map(|p| (y * pool + p / pool, x * pool + p % pool));
+                    let spike = |&(y, x): &(usize, usize)| {
+                        record.times[l][(n * size.neurons.height + y) * size.neurons.width + x]
+                    };
+                    let first = neurons.reduce(|a, b| if spike(&b) < spike(&a) { b } else { a });
+                    let (y, x) = first.unwrap();
+                    let t = spike(&(y, x));
+                    if t == 64.0 && map.len() > map.channels {
+                        continue;
+                    }
+                    for i in (0..fan_in).filter(|&i| time(i, y, x) < t) {
+                        let sign = if is_positive(weights[n * fan_in + i]) { 1.0 } else { -1.0 };
+                        sum += f64::from(e) * sign;
+                    }
+                }
+                let expected = factors[l] + 0.1 * sum / (fan_in * size.neurons.channels) as f64;
+                let factor = learner.factors()[l];
+                assert!((factor - expected).abs() < 1e-6, "{l}: {factor}, not {expected}");
+                n_changed[l] += usize::from(factor != factors[l]);
+            }
+        }
+        assert!(n_changed.iter().all(|&n| n > 3) && n_flipped > 0, "{n_changed:?} {n_flipped}");
+    }
+}
+
+/// Specification 10, invariant 1.
+#[test]
+fn a_neuron_fires_after_an_input_that_excites_it() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let params = Params { hidden: hidden.into(), ..small() };
+        let learner = StidiBp::new(&params, &task(shape)).unwrap();
+        let times = samples(64, 20);
+        let mut sample = Sample::default();
+        let mut n_spikes = 0;
+        for s in 0..20 {
+            learner.training().forward(times.sample(s), &Variation::default(), &mut sample);
+            for (l, layer) in learner.layers.iter().enumerate() {
+                let weights = learner.weights(l);
+                let (size, trace) = (layer.size, &sample.traces[l]);
+                let (fan_in, lanes) = (size.fan_in(), layer.rows.n_lanes());
+                for (w, spikes) in trace.times.chunks_exact(lanes).enumerate() {
+                    let (y, x) = (w / size.neurons.width, w % size.neurons.width);
+                    let time = |row: usize| match size.kind {
+                        network::Kind::Dense => trace.input[row],
+                        network::Kind::Conv { kernel, .. } => {
+                            let (dy, rest) = (
+                                row / (kernel * size.input.channels),
+                                row % (kernel * size.input.channels),
+                            );
+                            let first = ((y + dy) * size.input.width + x) * size.input.channels;
+                            trace.input[first + rest]
+                        }
+                    };
+                    for (n, &t) in spikes[..size.neurons.channels].iter().enumerate() {
+                        assert!((1.0..=64.0).contains(&t));
+                        let excites =
+                            |i: usize| weights[n * fan_in + i] > 0.0 && time(size.row(i)) < t;
+                        let is_caused = t == 64.0 || (0..fan_in).any(excites);
+                        assert!(is_caused, "{hidden}: layer {l}, neuron {n} at {t}");
+                        n_spikes += u32::from(t < 64.0);
+                    }
+                }
+            }
+        }
+        assert!(n_spikes > 100, "{hidden}: {n_spikes}");
+    }
+}
+
+#[test]
+fn nothing_is_learned_from_no_samples() {
+    for (hidden, shape) in [("12", Shape::flat(64)), ("3C3-P2-10", Shape::new(1, 8, 8))] {
+        let params = Params { hidden: hidden.into(), averaging: 0.5, ..small() };
+        let mut learner = StidiBp::new(&params, &task(shape)).unwrap();
+        let before = learner.state();
+        assert!(learner.learn(&[], 1.0).unwrap().is_empty());
+        assert_eq!(learner.state(), before);
+    }
+}
+
+#[test]
 fn neurons_that_hardly_fire_get_new_weights() {
     let times = samples(30, 4);
     let params = Params { rescue: 0.01, ..small() };
@@ -321,6 +473,17 @@ fn params_are_checked() {
     assert_eq!(lists.check().found[0].field, "learning_rate");
     let all_left_out = Params { dropout: PerLayer::All(1.0), ..Params::default() };
     assert_eq!(all_left_out.check().found[0].field, "dropout");
+    let by_slope = Params {
+        latency: Latency::Slope,
+        displacement: Displacement::Linear,
+        displacement_uses_updated_weights: true,
+        ..Params::default()
+    };
+    let found = by_slope.check().found;
+    assert_eq!((found.len(), found[0].field.as_str()), (1, "displacement_uses_updated_weights"));
+    let before = Params { displacement_uses_updated_weights: false, ..by_slope.clone() };
+    let by_weight = Params { displacement: Displacement::Weight, ..by_slope };
+    assert!(before.check().found.is_empty() && by_weight.check().found.is_empty());
     let images = Task { notation: Notation::Images, ..task(Shape::flat(30)) };
     assert!(StidiBp::new(&small(), &images).is_err());
 }

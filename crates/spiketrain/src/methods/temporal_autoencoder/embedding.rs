@@ -122,20 +122,20 @@ impl Readouts {
             embedding.iter().map(|&t| if t.is_finite() { t } else { fitted.silent }).collect();
         let point = fitted.scaling.apply(&heard);
         let class = |c: &Classifier| match c {
-            Classifier::Logistic(c) => c.class(&point),
-            Classifier::NearestNeighbours(c) => c.class(&point),
-            Classifier::Mlp(c) => c.class(&point),
+            Classifier::Logistic(c) => Some(c.class(&point)),
+            Classifier::NearestNeighbours(c) => Some(c.class(&point)),
+            Classifier::Mlp(c) => Some(c.class(&point)),
             Classifier::Spiking(network) => {
                 let mut activity = network.activity();
                 network.forward(&in_order(embedding), &mut activity);
                 let last = network.n_layers() - 1;
                 let time = |n: &usize| activity.time(last, *n);
-                let first = (0..self.n_classes).min_by(|a, b| time(a).total_cmp(&time(b)));
-                first.unwrap_or(0) as u16
+                let spiked = (0..self.n_classes).filter(|n| time(n).is_finite());
+                spiked.min_by(|a, b| time(a).total_cmp(&time(b))).map(|first| first as u16)
             }
         };
         let measure = |(readout, classifier): (&Readout, &Classifier)| {
-            let is_right = class(classifier) == label;
+            let is_right = class(classifier) == Some(label);
             Measure { name: readout.metric(), sum: f64::from(u8::from(is_right)), count: 1 }
         };
         self.which.iter().zip(&fitted.classifiers).map(measure).collect()
@@ -249,4 +249,27 @@ fn fit_spiking(
         }
     }
     network
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::times::alpha::Neuron;
+
+    #[test]
+    fn silence_is_no_class() {
+        let neuron = Neuron { decay: 0.5, threshold: 0.4 };
+        let judged = |weights: [f64; 4], label| {
+            let network = Network::new(neuron, &[2, 2], &[weights.to_vec()], &[Vec::new()]);
+            let mut readouts = Readouts::new(&[Readout::Spiking], 2, 2);
+            let scaling = Scaling::fit(&[0.0, 0.0, 1.0, 1.0], 2);
+            let classifiers = vec![Classifier::Spiking(Box::new(network))];
+            readouts.fitted = Some(Fitted { silent: 2.0, scaling, classifiers });
+            readouts.judge(&[0.1, 0.2], Some(label))[0].sum
+        };
+        for label in 0..2 {
+            assert_eq!(judged([0.0; 4], label), 0.0, "class {label}");
+            assert_eq!(judged([0.0, 0.0, 2.0, 2.0], label), f64::from(label));
+        }
+    }
 }

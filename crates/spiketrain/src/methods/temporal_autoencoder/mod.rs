@@ -99,6 +99,10 @@ pub const CARD: Card = Card {
          on output times, off in all published settings",
         "weights can be averaged over updates and spikes left out in training, which the authors do \
          not do",
+        "of epochs that do equally well in validation the first is kept, where the authors' program \
+         keeps the last",
+        "the classifiers of the embedding are fitted to the training images alone, not to those that \
+         choose the epoch too",
     ],
 };
 

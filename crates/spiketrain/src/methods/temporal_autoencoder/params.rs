@@ -163,7 +163,10 @@ impl Params {
         }
         let listed = format!("{:?}", self.readouts);
         let allowed = "an empty list with goal = \"classification\"";
-        c.that(reconstructs || self.readouts.is_empty(), "readouts", listed, allowed);
+        c.that(reconstructs || self.readouts.is_empty(), "readouts", &listed, allowed);
+        let is_first = |(i, r): (usize, &Readout)| !self.readouts[..i].contains(r);
+        let are_distinct = self.readouts.iter().enumerate().all(is_first);
+        c.that(are_distinct, "readouts", listed, "a list that holds each classifier once");
         c
     }
 }

@@ -304,6 +304,21 @@ fn both_goals_are_learned() {
 }
 
 #[test]
+fn a_wholly_silent_classifier_has_an_accuracy_of_0() {
+    let params = Params {
+        nonpulse_weight_mean_multiplier: -9.0,
+        pulse_weight_mean_multiplier: -9.0,
+        ..small_classifier()
+    };
+    let learner = TemporalAutoencoder::new(&params, &task()).unwrap();
+    let (inputs, labels) = bars(6);
+    let batch = Batch { inputs: &inputs, rows: &[0, 1, 2, 3, 4, 5], labels: &labels };
+    let predictions = learner.predict(&batch).unwrap();
+    assert!(predictions.iter().all(|p| p.class.is_none()));
+    assert_eq!(crate::metrics::evaluate(&predictions, &labels, 3).metrics["accuracy"], 0.0);
+}
+
+#[test]
 fn weights_without_inhibition_and_pulse_times_stay_in_bounds() {
     let params = Params { non_negative: true, learning_rate_pulses: 0.5, ..small() };
     let mut learner = TemporalAutoencoder::new(&params, &task()).unwrap();
@@ -389,6 +404,10 @@ fn wrong_tasks_and_samples_are_refused() {
 
 #[test]
 fn params_are_checked_and_written_as_documented() {
+    let twice = Params { readouts: vec![Readout::Mlp, Readout::Mlp], ..Params::default() };
+    let found = twice.check().found;
+    assert_eq!((found.len(), found[0].field.as_str()), (1, "readouts"));
+    assert_eq!(found[0].allowed, "a list that holds each classifier once");
     assert_eq!(Params::default().check().found, []);
     assert_eq!(Params::classifier().check().found, []);
     let wrong = Params {

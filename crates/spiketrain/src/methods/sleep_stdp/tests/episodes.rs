@@ -48,6 +48,35 @@ fn downscaling_alone_contracts_by_the_endpoint_rule() {
     }
 }
 
+/// A batch of a whole number of intervals sleeps at its last step too.
+#[test]
+fn every_episode_of_a_batch_takes_its_share_of_the_contraction() {
+    for (n_images, n_steps) in [(350, 3500), (35, 350), (36, 350), (69, 350), (34, 0)] {
+        let [train, _] = digits(n_images, 1);
+        let ends_at = |lambda| {
+            let params = Params {
+                learning_rate_excitatory: 0.0,
+                learning_rate_inhibitory: 0.0,
+                lambda,
+                ..Params::default()
+            };
+            let (learner, _) = trained(&params, &train, n_images);
+            assert_eq!(learner.clock, (100 * n_images + n_steps) as u64);
+            learner.synapses.weights
+        };
+        // All weights begin at 0.3.
+        let after = |power: f64| 0.5 * libm::pow(0.6, power);
+        let lambda = 0.999;
+        let by_contraction = if n_steps == 0 { 0.3 } else { after(0.4) };
+        let by_lambda = after(libm::pow(lambda, n_steps as f64));
+        for (given, expected) in [(None, by_contraction), (Some(lambda), by_lambda)] {
+            for w in ends_at(given) {
+                assert!((w - expected).abs() < 1e-9, "{n_images} images: {w}, not {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn sleep_has_no_input_and_little_activity() {
     let (mut learner, mut decay) = awake(&Params::default());
