@@ -243,11 +243,13 @@ fn check_shapes(train: &str, found: Shape, test: &str, other: Shape) -> Result<(
     )))
 }
 
-/// The first of the usual folders that exists.
+/// The first of the usual folders that holds something, or else that exists.
 fn folder(root: &Path, name: &str, others: &[&str]) -> Result<PathBuf> {
     let places: Vec<PathBuf> =
         std::iter::once(name).chain(others.iter().copied()).map(|n| root.join(n)).collect();
-    places.iter().find(|p| p.is_dir()).cloned().ok_or_else(|| {
+    let is_full = |p: &Path| std::fs::read_dir(p).is_ok_and(|mut d| d.next().is_some());
+    let found = places.iter().find(|p| is_full(p)).or_else(|| places.iter().find(|p| p.is_dir()));
+    found.cloned().ok_or_else(|| {
         let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
         Error::data(format!(
             "no folder with {name}: looked for {}; name the data folder with --data-dir or SPIKETRAIN_DATA{}",
@@ -282,6 +284,21 @@ fn own_path(root: &Path, path: &Path, is_there: fn(&Path) -> bool, kind: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_folder_does_not_hide_another() {
+        let root = tempfile::tempdir().unwrap();
+        let (own, other) = (root.path().join("mnist"), root.path().join("MNIST/raw"));
+        let found = || folder(root.path(), "mnist", &["MNIST/raw"]);
+        assert!(found().unwrap_err().to_string().contains("looked for"));
+        std::fs::create_dir(&own).unwrap();
+        assert_eq!(found().unwrap(), own);
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("x"), "x").unwrap();
+        assert_eq!(found().unwrap(), other);
+        std::fs::write(own.join("x"), "x").unwrap();
+        assert_eq!(found().unwrap(), own);
+    }
 
     #[test]
     fn the_bundled_digits_are_balanced() {

@@ -55,7 +55,11 @@ impl Download {
         let folder = root.join(self.folder);
         std::fs::create_dir_all(&folder).map_err(|e| Error::io("making the folder", &folder, e))?;
         let client = Client::from_environment(Patience::default())?;
-        self.files.iter().map(|f| f.fetch(self.mirrors, &folder, &client, observer)).collect()
+        let fetch = |f: &Remote| f.fetch(self.mirrors, &folder, &client, observer);
+        let paths = self.files.iter().map(fetch).collect();
+        // Where nothing came, nothing stays: only an empty folder can be removed.
+        let _ = std::fs::remove_dir(&folder);
+        paths
     }
 
     /// The files that are there below `root`, and whether each is the one published.
