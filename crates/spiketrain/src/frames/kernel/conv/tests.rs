@@ -167,6 +167,40 @@ fn the_choice_is_by_density() {
     assert_eq!(strided.weight_gradient_algorithm(input), Algorithm::Direct);
 }
 
+/// Lists of spikes number channels and positions in 16 bits; one more is computed without them.
+#[test]
+fn the_weight_gradient_of_spikes_ends_at_16_bits() {
+    let shape = Shape::new;
+    let of_row =
+        |width| Conv2d { kernel: [1, 3], ..Conv2d::square(shape(1, 1, width), 2, 1, 1, 0) };
+    let pairs = [
+        [Conv2d::linear(shape(64, 32, 32), 3), Conv2d::linear(shape(64, 32, 33), 3)],
+        [shape(1 << 16, 1, 2), shape((1 << 16) + 1, 1, 2)].map(|x| Conv2d::square(x, 2, 1, 1, 0)),
+        [of_row((1 << 16) - 2), of_row((1 << 16) - 1)],
+    ];
+    for (conv, is_listed) in
+        pairs.into_iter().flat_map(|[most, more]| [(most, true), (more, false)])
+    {
+        let x = reference::binary(2 * conv.input.len(), 0.03, 4);
+        let dy = reference::values(2 * conv.output().len(), 3);
+        let (spikes, want) =
+            (Spikes::from_dense(conv.input, &x), reference::weight_gradient(&conv, &x, &dy));
+        let input = Input::Spikes(spikes.view());
+        assert_eq!(
+            conv.weight_gradient_algorithm(input) == Algorithm::Spikes,
+            is_listed,
+            "{conv:?}"
+        );
+        assert_eq!(conv.weight_gradient_algorithms(input).contains(&Algorithm::Spikes), is_listed);
+        for simd in Simd::available() {
+            let mut dw = vec![0.0; conv.n_weights()];
+            conv.weight_gradient(input, &dy, &mut dw, &mut Workspace::with(simd));
+            let what = format!("weight gradient {conv:?} {simd:?}");
+            reference::assert_close(&what, &dw, &want, tolerance(&conv, Algorithm::Spikes));
+        }
+    }
+}
+
 #[test]
 fn a_bias_collects_its_channel() {
     let mut gradient = [1.0, 0.0];
