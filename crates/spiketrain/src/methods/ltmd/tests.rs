@@ -80,6 +80,12 @@ fn gradients_pass_a_window_below_the_threshold_and_all_above() {
 }
 
 #[test]
+fn graded_outputs_keep_what_is_not_a_number() {
+    let outputs = Graded { decay: 0.25, window: 0.5 }.forward(0.5, &mut [f32::NAN, 1.0, 0.0], 1);
+    assert!(outputs[0].is_nan() && outputs[1..] == [1.0, 0.0]);
+}
+
+#[test]
 fn dropout_has_the_gradient_of_what_it_computes() {
     let (n_steps, n) = (3, 24);
     let (outputs, d) = (normals("outputs", n_steps * n), normals("d", n_steps * n));
