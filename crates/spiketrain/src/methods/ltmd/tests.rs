@@ -4,12 +4,12 @@ use super::classifier::{Classifier, Settings};
 use super::graded::{Graded, TAPS, lateral, lateral_gradient};
 use super::moderate_dropout::Keeping;
 use super::two_views::TwoViews;
-use super::{Ltmd, Params, network};
+use super::{Ltmd, Params, features, network};
 use crate::frames::activation::Activation;
-use crate::frames::layer::{Notes, Phase};
+use crate::frames::layer::{Layer, Notes, Phase};
 use crate::frames::loss::Loss;
 use crate::frames::net::{Net, values};
-use crate::frames::network::{Common, Description, Init};
+use crate::frames::network::{Common, Description, Init, LayerSpec, Network};
 use crate::frames::neuron::{self, Lif};
 use crate::frames::norm::NormKind;
 use crate::frames::parameters::{Kind, Parameters};
@@ -285,11 +285,43 @@ fn the_published_network_has_its_size() {
     assert_eq!(net.parameters.list.iter().filter(is_threshold).count(), 102);
 }
 
+#[test]
+fn the_classifier_takes_the_place_of_the_head() {
+    let end = |network: &str| {
+        let network: Network = toml::from_str(network).unwrap();
+        let layers = features(&network, 10).layers;
+        let end = &layers[layers.len() - 2..];
+        let names = end.iter().map(|layer| match layer {
+            LayerSpec::Neuron => "neuron",
+            LayerSpec::AveragePool(_) => "pool",
+            LayerSpec::GlobalAverage => "mean",
+            LayerSpec::Linear { .. } => "linear",
+            _ => "other",
+        });
+        let is_head =
+            |l: &LayerSpec| matches!(l, LayerSpec::Linear { .. } | LayerSpec::Vote { .. });
+        assert!(matches!(network, Network::Custom(_)) || !layers.iter().any(is_head));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(end("vgg-9 = {}"), "neuron pool");
+    assert_eq!(end("resnet-19-tebn = {}"), "neuron pool");
+    assert_eq!(end("resnet-19 = {}"), "neuron mean");
+    assert_eq!(end("vgg-16 = {}"), "neuron mean");
+    assert_eq!(end("seven-layer = {}"), "neuron pool");
+    assert_eq!(end("densenet = {}"), "neuron mean");
+    // Of a list hidden layers stay.
+    let list = |end: &str| {
+        format!("[custom]\nlayers = [{{ linear = {{ features = 9 }} }}, 'neuron'{end}]")
+    };
+    assert_eq!(end(&list("")), "linear neuron");
+    assert_eq!(end(&list(", { linear = { features = 10 } }")), "linear neuron");
+}
+
 /// A learner on four images of 8×8 and the images.
 fn learner(set: impl FnOnce(&mut Params)) -> (Ltmd, Inputs) {
     let text = "layers = [{ conv = { channels = 4, stride = 2 } }, 'norm', 'neuron']";
     let description = toml::from_str(text).unwrap();
-    let network = crate::frames::network::Network::Custom(description);
+    let network = Network::Custom(description);
     let mut params = Params { network, hidden: 12, ..Params::default() };
     set(&mut params);
     let shape = Shape::new(1, 8, 8);
