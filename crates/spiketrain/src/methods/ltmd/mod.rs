@@ -211,6 +211,8 @@ pub fn network(params: &Params, task: &Task) -> Result<(Net, Classifier)> {
     let (neuron, norm, seed) = (params.neuron.clone(), NormKind::BatchNorm {}, task.seed);
     let common = Common { n_steps: params.n_steps, neuron, norm, seed };
     let mut net = Net::new(&description, task.shape, &common)?;
+    // The parts of a batch have their passes with the same weights.
+    net.keeps_forms = params.virtual_batch > 0;
     let settings = Settings {
         neuron: Graded { decay: params.neuron.decay, window: params.graded_window },
         threshold: params.neuron.threshold,

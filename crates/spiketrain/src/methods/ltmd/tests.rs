@@ -348,6 +348,27 @@ fn a_virtual_batch_of_all_samples_is_the_batch() {
     assert_ne!(whole.state(), halves.state());
 }
 
+/// Bytes of the forms of the network's first layer, forward and backward.
+fn forms(learner: &Ltmd) -> [usize; 2] {
+    match &learner.trainer.net.layers[0] {
+        Layer::Conv(conv) => conv.forms.n_bytes(),
+        other => panic!("{other:?} is a convolution"),
+    }
+}
+
+#[test]
+fn parts_of_a_batch_share_the_forms_of_weights() {
+    for (virtual_batch, is_shared) in [(0, false), (2, true)] {
+        let (mut learner, inputs) = learner(|p| p.virtual_batch = virtual_batch);
+        let batch = Batch { inputs: &inputs, rows: &[0, 1], labels: &[0, 1, 2, 0] };
+        let ctx = Ctx { seed: Seed(2), epoch: 0, step: 0, n_presented: 0, rate: 1.0 };
+        learner.trainer.forward(&batch, &ctx).unwrap();
+        assert_eq!(forms(&learner)[0] > 0, is_shared);
+        step(&mut learner, &inputs);
+        assert_eq!(forms(&learner), [0; 2]);
+    }
+}
+
 #[test]
 fn thresholds_of_graded_neurons_stay() {
     let (mut learner, inputs) = learner(|_| {});

@@ -1,7 +1,6 @@
 //! The convolution against its definition.
 
 use super::super::{Spikes, reference};
-use super::forms::Form;
 use super::*;
 
 /// Geometries that meet every branch: odd channels, borders, strides, linear, 1×1, weights that
@@ -224,28 +223,14 @@ fn the_bytes_of_forms_are_those_made_until_they_are_forgotten() {
         }
         conv.input_gradient(weights, &y, &mut dx, &mut workspace);
         let near = |bytes: [usize; 2]| {
-            let difference = |i: usize| bytes[i].abs_diff(made(&forms)[i]);
+            let difference = |i: usize| bytes[i].abs_diff(forms.n_bytes()[i]);
             (0..2).all(|i| difference(i) <= 4 * conv.n_weights())
         };
-        assert!(near(conv.form_bytes()), "{conv:?}: {:?}", made(&forms));
+        assert!(near(conv.form_bytes()), "{conv:?}: {:?}", forms.n_bytes());
         forms.forget_forward();
-        assert_eq!(made(&forms)[0], 0);
+        assert_eq!(forms.n_bytes()[0], 0);
         assert!(near([0, conv.form_bytes()[1]]));
         forms.forget_backward();
-        assert_eq!(made(&forms), [0; 2]);
+        assert_eq!(forms.n_bytes(), [0; 2]);
     }
-}
-
-/// Bytes of the forms that were made, forward and backward.
-fn made(forms: &Forms) -> [usize; 2] {
-    let sum = |all: Vec<Option<Arc<Buffer>>>| -> usize {
-        all.into_iter().flatten().map(|form| 4 * form.as_slice().len()).sum()
-    };
-    let [two, four] = &forms.winograd;
-    let forward = [&forms.wide, &forms.narrow, two, four].map(Form::made);
-    let backward = forms.backward_winograd.iter().map(Form::made).collect();
-    let phases = forms.backward.made().into_iter();
-    let phases: usize =
-        phases.map(|p| p.iter().map(|b| 4 * b.as_slice().len()).sum::<usize>()).sum();
-    [sum(forward.into()), sum(backward) + phases]
 }
