@@ -35,7 +35,7 @@ pub enum Network {
     VggsnnCifar(Plain),
     /// 64 128 A 256 256 A 512 512 A 512 512 A, linear: for frames of 48×48.
     VggsnnDvs(Plain),
-    /// 64 64 A 128 128 A 256 A, linear 1024, linear: for frames of 48×48.
+    /// 64 64 A 128 128 A 256 A, linear 1024 with neurons, linear: for frames of 48×48.
     SevenLayer(Plain),
     /// ResNet-18 for small images: 64, 128, 256, 512, two blocks each, mean, linear.
     #[serde(rename = "resnet-18")]

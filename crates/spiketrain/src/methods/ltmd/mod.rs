@@ -69,7 +69,7 @@ pub const CARD: Card = Card {
         ("threshold", "mean of the learned thresholds of spiking layers"),
         ("thresholds", "threshold of each spiking layer"),
         ("divergence", "KL between the predictions of the two views, mean over the epoch"),
-        ("accuracy_noise_0.1", "accuracy with Gaussian noise of that deviation on the images"),
+        ("accuracy_noise_0.N", "accuracy with Gaussian noise of that deviation on the images"),
         ("firing_rates", "firing rate of each layer of neurons"),
         ("silent_fractions", "per layer: share of neurons that never fired in a batch, mean"),
         ("saturated_fractions", "per layer: share of neurons that always fired in a batch, mean"),
