@@ -59,7 +59,7 @@ fn neurons(criterion: &mut Criterion) {
     group.bench_function("backward/64x14x14-T5", |b| {
         b.iter(|| {
             e.copy_from_slice(&output);
-            neuron.backward(&threshold, &current, &spikes, &mut e, &mut to_weights)
+            neuron.backward(&threshold, &current, &spikes, &mut e, &mut to_weights, true)
         });
     });
     group.finish();

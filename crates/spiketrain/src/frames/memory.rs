@@ -50,8 +50,10 @@ struct Walk {
     n_steps: usize,
     n_samples: usize,
     memory: Memory,
-    /// Forms of one layer's weights; each layer's are forgotten after its pass.
+    /// Forms of weights: the largest layer's, as each layer's are forgotten after its pass, or
+    /// those of all layers, where passes keep them.
     forms: usize,
+    keeps_forms: bool,
 }
 
 /// Bytes of a step with `n_samples` still images on a network; `n_moments` is the number of arrays
@@ -59,7 +61,8 @@ struct Walk {
 pub fn of_step(net: &Net, n_samples: usize, n_moments: usize) -> Memory {
     let n = 4 * net.parameters.n_values();
     let memory = Memory { learned: n * (2 + n_moments), ..Memory::default() };
-    let mut walk = Walk { n_steps: net.n_steps, n_samples, memory, forms: 0 };
+    let (n_steps, keeps_forms) = (net.n_steps, net.keeps_forms);
+    let mut walk = Walk { n_steps, n_samples, memory, forms: 0, keeps_forms };
     walk.layers(&net.layers, net.input, Form::Steady);
     walk.memory.learned += walk.forms;
     walk.memory
@@ -84,8 +87,11 @@ impl Walk {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         let (output, form) = match layer {
             Layer::Conv(conv) => {
-                let forms = conv.kernel.form_bytes().into_iter().max();
-                self.forms = self.forms.max(forms.unwrap_or(0));
+                let [forward, backward] = conv.kernel.form_bytes();
+                self.forms = match self.keeps_forms {
+                    true => self.forms + forward + backward,
+                    false => self.forms.max(forward).max(backward),
+                };
                 (conv.kernel.output(), dense)
             }
             Layer::AveragePool(pool) => (pool.output(), dense),

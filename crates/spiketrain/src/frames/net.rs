@@ -32,6 +32,9 @@ pub struct Net {
     pub parameters: Parameters,
     /// Running statistics of their normalisations.
     pub running: Vec<Running>,
+    /// Whether a training step has several passes with the same weights, which then keep their
+    /// forms; see [`Context`].
+    pub keeps_forms: bool,
 }
 
 /// What a forward pass in training leaves for the backward pass.
@@ -64,6 +67,7 @@ impl Net {
             layers: Vec::new(),
             parameters: Parameters::default(),
             running: Vec::new(),
+            keeps_forms: false,
         };
         let Description { layers, conv_init, linear_init } = description;
         let (conv_init, linear_init) = (*conv_init, *linear_init);
@@ -200,7 +204,8 @@ impl Net {
         workspaces: &'a Workspaces,
     ) -> Context<'a> {
         let (parameters, running) = (&self.parameters, self.running.as_slice());
-        Context { parameters, running, workspaces, n_steps, phase }
+        let keeps_forms = self.keeps_forms;
+        Context { parameters, running, workspaces, n_steps, phase, keeps_forms }
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// E. O. Neftci, H. Mostafa, F. Zenke, "Surrogate Gradient Learning in Spiking Neural Networks",
 /// IEEE Signal Processing Magazine 36(6), 2019, arXiv 1901.09948. All but the fast sigmoid have
-/// area 1.
+/// area 1. Where a membrane is not a number, neither is its slope, so that training stops there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Slope {
@@ -81,12 +81,15 @@ impl Slope {
                 let scale = 1.0 / (width * width);
                 each(u, threshold, out, |a| {
                     let inside = width - a.abs();
-                    if inside > 0.0 { inside * scale } else { 0.0 }
+                    if inside <= 0.0 { 0.0 } else { inside * scale }
                 });
             }
             Slope::Rectangle { width } => {
                 let height = 0.5 / width;
-                each(u, threshold, out, |a| if a.abs() < width { height } else { 0.0 });
+                each(u, threshold, out, |a| {
+                    let outside = if a.is_nan() { a } else { 0.0 };
+                    if a.abs() < width { height } else { outside }
+                });
             }
             Slope::Sigmoid { steepness } => each(u, threshold, out, |a| {
                 let e = exp(-(steepness * a).abs());
@@ -122,8 +125,11 @@ impl Slope {
             }
             Slope::Rectangle { width } => {
                 let (height, width) = (V::splat(0.5 / width), V::splat(width));
+                let infinity = V::splat(f32::INFINITY);
                 for b in 0..N {
-                    h[b] = width.at_most(u[b].minus(at).abs(), zero, height);
+                    let distance = u[b].minus(at).abs();
+                    let slope = width.at_most(distance, zero, height);
+                    h[b] = distance.at_most(infinity, slope, distance);
                 }
             }
             _ => {
@@ -147,12 +153,13 @@ impl Slope {
 }
 
 /// e^x for x ≤ 0, in operations that vectorise and are the same on every machine; relative error
-/// below 3·10⁻⁷; 0 below −87.
+/// below 3·10⁻⁷; below −87 what it is there, 1.6·10⁻³⁸.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     /// 1.5·2²³: adding it rounds to whole numbers.
     const ROUND: f32 = 12_582_912.0;
-    let x = if x > -87.0 { x } else { -87.0 };
+    // In this order NaN stays NaN.
+    let x = if x < -87.0 { -87.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln 2 in two parts, so that the remainder is exact.
@@ -189,6 +196,16 @@ mod tests {
             x += 0.013;
         }
         assert_eq!(exp(0.0), 1.0);
+        let least = exp(-87.0);
+        assert!((f64::from(least) / libm::exp(-87.0) - 1.0).abs() < 3e-7);
+        assert_eq!([-87.1, -1e9, f32::NEG_INFINITY].map(exp), [least; 3]);
+    }
+
+    #[test]
+    fn slopes_keep_what_is_not_a_number() {
+        for slope in ALL {
+            assert!(slope.at(f32::NAN, 1.0).is_nan(), "{slope:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! replaced by what its slope is the derivative of, or where spikes do not change.
 
 use super::activation::Activation;
+use super::health::Health;
 use super::layer::Layer;
 use super::net::{Net, steady, values};
 use super::network::{Common, ConvSpec, Description, Init, LayerSpec, PoolSpec};
@@ -443,6 +444,42 @@ fn a_network_that_has_lost_its_numbers_is_named() {
     let error = net.forward(input, Seed(0), 0, &Workspaces::default()).unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::Diverged);
     assert!(error.to_string().contains("layer1"), "{error}");
+}
+
+/// Without a normalisation gradients are what notices.
+#[test]
+fn a_network_without_normalisation_that_has_lost_its_numbers_is_named() {
+    let slopes = [
+        Slope::Triangle { width: 1.0 },
+        Slope::Rectangle { width: 0.5 },
+        Slope::Sigmoid { steepness: 4.0 },
+        Slope::Gaussian { deviation: 0.4 },
+    ];
+    let kinds = [Reset::Hard, Reset::Soft].into_iter().flat_map(|reset| {
+        [(false, false), (false, true), (true, false), (true, true)].map(|kind| (reset, kind))
+    });
+    let cases = slopes.into_iter().flat_map(|slope| kinds.clone().map(move |kind| (slope, kind)));
+    for (slope, (reset, (detach_reset, fires_at_threshold))) in cases {
+        let neuron = Params { slope, reset, detach_reset, fires_at_threshold, ..Params::default() };
+        let (norm, seed) = (NormKind::BatchNorm {}, Seed(2));
+        let common = Common { n_steps: 3, neuron, norm, seed };
+        let linear = LayerSpec::Linear { features: 4, bias: true };
+        let layers = vec![conv(4, 2), LayerSpec::Neuron, linear];
+        let init = Init::Uniform {};
+        let description = Description { layers, conv_init: init, linear_init: init };
+        let mut net = Net::new(&description, Shape::new(2, 8, 8), &common).unwrap();
+        net.parameters.list[0].values[0] = f32::NAN;
+        let (x, workspaces) = (draw(net.input.len(), 1.0, "image"), Workspaces::default());
+        let input = steady(&x, net.input, 3);
+        let (outputs, mut trace) = net.forward(input, Seed(0), 0, &workspaces).unwrap();
+        let notes = std::mem::take(&mut trace.notes);
+        let d = draw(outputs.len(), 1.0, "d");
+        let (gradients, _) = net.backward(trace, d, false, &workspaces);
+        let counted = Health::default().count(&notes, &gradients, &net.parameters);
+        let error = counted.expect_err(&format!("{:?}", common.neuron));
+        assert_eq!(error.kind(), crate::error::ErrorKind::Diverged);
+        assert!(error.to_string().contains("layer0"), "{error}");
+    }
 }
 
 #[test]

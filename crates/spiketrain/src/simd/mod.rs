@@ -243,8 +243,12 @@ pub(crate) trait Vector: Copy {
     fn clip(self, low: Self, high: Self) -> Self;
     /// One bit a lane where `self > other`.
     fn above(self, other: Self) -> u32;
+    /// One bit a lane where `self ≥ other`.
+    fn at_least(self, other: Self) -> u32;
     /// `yes` where `self ≤ other`, else `no`.
     fn at_most(self, other: Self, yes: Self, no: Self) -> Self;
+    /// `yes` where `self > other`, else `no`.
+    fn where_above(self, other: Self, yes: Self, no: Self) -> Self;
     /// `self + 1` in those lanes whose bit is set.
     fn plus_bits(self, bits: u32) -> Self;
     /// Writes `base + bit` for each of the lowest 16 bits that is set, in ascending order.
@@ -276,7 +280,7 @@ unsafe fn write_each_bit(mut bits: u32, base: u32, mut to: *mut u32) {
 mod tests {
     use super::*;
 
-    /// Inputs of every operation: signs, ties, infinities, and sums that a fused step rounds
+    /// Inputs of every operation: signs, ties, infinities, a NaN, and sums that a fused step rounds
     /// otherwise than two steps.
     const A: Block = [
         0.1,
@@ -287,7 +291,7 @@ mod tests {
         f32::INFINITY,
         2.5,
         -7.0,
-        1.1,
+        f32::NAN,
         1e20,
         -0.7,
         3.3,
@@ -321,8 +325,14 @@ mod tests {
     struct Results {
         values: Vec<u32>,
         above: u32,
+        at_least: u32,
         bits: Vec<u32>,
         product: Block,
+    }
+
+    /// A NaN's bits are nobody's promise.
+    fn bits(x: f32) -> u32 {
+        if x.is_nan() { 1 } else { x.to_bits() }
     }
 
     dispatch! {
@@ -341,15 +351,15 @@ mod tests {
             a.abs(),
             a.clip(V::splat(-0.5), V::splat(1.0)),
             a.at_most(b, c, a),
+            a.where_above(b, c, b),
             a.plus_bits(0b1100_0000_0001_0110),
         ];
         for value in all {
             let mut block = [0.0; LANES];
             value.write(&mut block);
-            // A NaN's bits are nobody's promise.
-            out.values.extend(block.map(|x| if x.is_nan() { 1 } else { x.to_bits() }));
+            out.values.extend(block.map(bits));
         }
-        out.above = a.above(b);
+        (out.above, out.at_least) = (a.above(b), a.at_least(b));
         c.plus_product(a, b).write(&mut out.product);
         let mut bits = [7; LANES];
         // SAFETY: there is room for 16 values.
@@ -391,18 +401,24 @@ mod tests {
             every_operation(simd, &mut out);
             for l in 0..LANES {
                 let (once, twice) = (A[l].mul_add(B[l], C[l]), A[l] * B[l] + C[l]);
-                assert!([once, twice].contains(&out.product[l]), "{simd:?}");
+                let is_one = [once, twice].contains(&out.product[l]);
+                assert!(is_one || once.is_nan() && out.product[l].is_nan(), "{simd:?}");
             }
             Results { product: C, ..out }
         });
         let results: Vec<Results> = results.collect();
         assert_eq!(results[0].bits, [102, 104, 115]);
-        let added: Vec<u32> = (0..LANES)
-            .map(|l| (A[l] + f32::from(u8::from(0b1100_0000_0001_0110 >> l & 1 == 1))).to_bits())
-            .collect();
-        assert_eq!(results[0].values[8 * LANES..9 * LANES], added);
+        let each = |f: fn(usize) -> f32| -> Vec<u32> { (0..LANES).map(|l| bits(f(l))).collect() };
+        let added = each(|l| A[l] + f32::from(u8::from(0b1100_0000_0001_0110 >> l & 1 == 1)));
+        assert_eq!(results[0].values[9 * LANES..10 * LANES], added);
+        let chosen = each(|l| if A[l] > B[l] { C[l] } else { B[l] });
+        assert_eq!(results[0].values[8 * LANES..9 * LANES], chosen);
+        let chosen = each(|l| if A[l] <= B[l] { C[l] } else { A[l] });
+        assert_eq!(results[0].values[7 * LANES..8 * LANES], chosen);
         assert_eq!(results[0].above, (0..LANES).map(|l| u32::from(A[l] > B[l]) << l).sum::<u32>());
-        let fused: Vec<u32> = (0..LANES).map(|l| A[l].mul_add(B[l], C[l]).to_bits()).collect();
+        let at_least = (0..LANES).map(|l| u32::from(A[l] >= B[l]) << l).sum::<u32>();
+        assert_eq!(results[0].at_least, at_least);
+        let fused = each(|l| A[l].mul_add(B[l], C[l]));
         assert_eq!(results[0].values[3 * LANES..4 * LANES], fused);
         results.iter().for_each(|r| assert_eq!(*r, results[0]));
     }

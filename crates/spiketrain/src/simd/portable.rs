@@ -90,9 +90,24 @@ impl Vector for Portable {
         bits
     }
     #[inline(always)]
+    fn at_least(self, other: Self) -> u32 {
+        let mut bits = 0;
+        for l in 0..LANES {
+            bits |= u32::from(self.0[l] >= other.0[l]) << l;
+        }
+        bits
+    }
+    #[inline(always)]
     fn at_most(mut self, other: Self, yes: Self, no: Self) -> Self {
         for l in 0..LANES {
             self.0[l] = if self.0[l] <= other.0[l] { yes.0[l] } else { no.0[l] };
+        }
+        self
+    }
+    #[inline(always)]
+    fn where_above(mut self, other: Self, yes: Self, no: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = if self.0[l] > other.0[l] { yes.0[l] } else { no.0[l] };
         }
         self
     }

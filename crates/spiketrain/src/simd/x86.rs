@@ -124,11 +124,29 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    fn at_least(self, other: Self) -> u32 {
+        // SAFETY: see the module.
+        unsafe {
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(self.0, other.0));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(self.1, other.1));
+            (low | high << 8) as u32
+        }
+    }
+    #[inline(always)]
     fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
         // SAFETY: see the module.
         unsafe {
             let low = _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, other.0);
             let high = _mm256_cmp_ps::<_CMP_LE_OQ>(self.1, other.1);
+            Self(_mm256_blendv_ps(no.0, yes.0, low), _mm256_blendv_ps(no.1, yes.1, high))
+        }
+    }
+    #[inline(always)]
+    fn where_above(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let low = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0);
+            let high = _mm256_cmp_ps::<_CMP_GT_OQ>(self.1, other.1);
             Self(_mm256_blendv_ps(no.0, yes.0, low), _mm256_blendv_ps(no.1, yes.1, high))
         }
     }
@@ -224,10 +242,23 @@ impl Vector for Avx512 {
         unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0)) }
     }
     #[inline(always)]
+    fn at_least(self, other: Self) -> u32 {
+        // SAFETY: see the module.
+        unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, other.0)) }
+    }
+    #[inline(always)]
     fn at_most(self, other: Self, yes: Self, no: Self) -> Self {
         // SAFETY: see the module.
         unsafe {
             let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0);
+            Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    fn where_above(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0);
             Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
         }
     }

@@ -126,7 +126,7 @@ fn check_neuron(golden: &Golden, comparison: &mut Comparison) {
     let mut e = channels_last(golden.get("in.grad_spike_time"), shape);
     let mut to_weights = vec![9.0; e.len()];
     let spikes = spikes_of(&output);
-    neuron.backward(threshold, &current, spikes, &mut e, &mut to_weights);
+    neuron.backward(threshold, &current, spikes, &mut e, &mut to_weights, true);
     close(golden, comparison, "grad_in", &channels_first(&e, shape), LAYER);
     close(golden, comparison, "grad_w", &channels_first(&to_weights, shape), LAYER);
     // The files' last entry only fills the array.
@@ -271,7 +271,7 @@ fn check_forced(golden: &Golden, comparison: &mut Comparison) {
     let mut to_times = e.clone();
     let mut to_weights = vec![0.0; e.len()];
     let current = trace.last_current();
-    net.neuron.backward(&threshold, current, &spikes, &mut to_times, &mut to_weights);
+    net.neuron.backward(&threshold, current, &spikes, &mut to_times, &mut to_weights, true);
     let conv = Conv2d::linear(net.input, net.output.channels);
     let weights = standardise::standardise(
         net.parameters.get(ParameterId(0)),

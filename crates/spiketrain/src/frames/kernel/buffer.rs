@@ -1,12 +1,7 @@
 //! Memory on cache lines.
 
-use super::simd::LANES;
+use super::simd::{LANES, Line};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// One cache line of values.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; LANES]);
 
 /// Values whose first lies at the beginning of a cache line.
 #[derive(Clone, Debug, Default)]

@@ -212,7 +212,7 @@ impl Conv2d {
 
     /// Ways to compute the weight gradient.
     pub fn weight_gradient_algorithms(&self, input: Input<'_>) -> Vec<Algorithm> {
-        self.algorithms(matches!(input, Input::Spikes(_)) && self.stride == [1, 1])
+        self.algorithms(matches!(input, Input::Spikes(_)) && self.lists_spikes())
     }
 
     /// Ways to compute the input gradient.
@@ -228,12 +228,20 @@ impl Conv2d {
 
     /// The fastest way to compute the weight gradient.
     pub fn weight_gradient_algorithm(&self, input: Input<'_>) -> Algorithm {
-        self.choose(input, self.stride == [1, 1], 6, 0.27, 0.6)
+        self.choose(input, self.lists_spikes(), 6, 0.27, 0.6)
     }
 
     /// The fastest way to compute the input gradient.
     pub fn input_gradient_algorithm(&self) -> Algorithm {
         self.dense_algorithm(6)
+    }
+
+    /// True if the weight gradient can go through lists of spikes: their tiles are of every pixel,
+    /// and number channels and positions in 16 bits.
+    fn lists_spikes(&self) -> bool {
+        let n_channels = if self.covers_input() { self.input.len() } else { self.input.channels };
+        let n_columns = self.input.width + self.kernel[1] - 1;
+        self.stride == [1, 1] && n_channels.max(n_columns) <= 1 << 16
     }
 
     fn algorithms(&self, spikes: bool) -> Vec<Algorithm> {

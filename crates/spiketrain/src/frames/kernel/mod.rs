@@ -5,9 +5,10 @@
 //! neuron. Weights are `[out, in, kernel_row, kernel_column]` outside; inside they are read in
 //! [`Forms`], made when they are first needed.
 //!
-//! Every function runs on the calling thread, allocates only in its [`Workspace`], sums in an
-//! order that depends on the shapes alone and so gives the same bits on any number of threads.
-//! Shapes that do not fit are a bug of the caller and panic.
+//! Every function runs on the calling thread, allocates only in its [`Workspace`] and in [`Forms`],
+//! sums in an order that depends on the shapes and values of the call alone (the density of spikes
+//! chooses the algorithm) and so gives the same bits on any number of threads. Shapes that do not
+//! fit are a bug of the caller and panic.
 
 mod buffer;
 mod conv;

@@ -3,7 +3,7 @@
 //! can.
 
 use crate::simd::Level;
-pub(super) use crate::simd::{LANES, Vector, dispatch};
+pub(super) use crate::simd::{LANES, Line, Vector, dispatch};
 
 pub use crate::simd::Simd;
 

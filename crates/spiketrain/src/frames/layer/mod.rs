@@ -106,6 +106,9 @@ pub struct Context<'a> {
     pub n_steps: usize,
     /// Whether it learns.
     pub phase: Phase,
+    /// Whether the forms that training makes of weights outlive their layer's pass, because
+    /// another pass reads them before the weights change.
+    pub keeps_forms: bool,
 }
 
 /// What a forward pass notes on the way.
@@ -147,7 +150,9 @@ pub fn forward(
     let mut records = records;
     for layer in layers {
         let (output, record) = layer.forward(signal, context, notes)?;
-        if let (Layer::Conv(conv), Phase::Training { .. }) = (layer, context.phase) {
+        if let (Layer::Conv(conv), Phase::Training { .. }, false) =
+            (layer, context.phase, context.keeps_forms)
+        {
             // The weights change before the next forward pass.
             conv.forms.forget_forward();
         }
@@ -190,7 +195,9 @@ pub fn backward(
                 let wants = wants(first);
                 let d_in =
                     conv.backward_through(&input, through, &mut d, context, gradients, wants);
-                conv.forms.forget_backward();
+                if !context.keeps_forms {
+                    conv.forms.forget_backward();
+                }
                 context.workspaces.give(d);
                 y.recycle(context.workspaces);
                 context.workspaces.give_signal(input);
@@ -280,7 +287,9 @@ impl Layer {
                 conv.gradients(&input, &d, context, gradients);
                 context.workspaces.give_signal(input);
                 let d_in = wants_input.then(|| conv.input_gradient(&d, context));
-                conv.forms.forget_backward();
+                if !context.keeps_forms {
+                    conv.forms.forget_backward();
+                }
                 context.workspaces.give(d);
                 d_in
             }

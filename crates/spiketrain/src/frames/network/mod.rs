@@ -134,6 +134,15 @@ pub enum Init {
 }
 
 impl Init {
+    /// What is wrong with the values.
+    fn check(self) -> Checks {
+        let mut c = Checks::default();
+        if let Init::Normal { deviation } = self {
+            c.positive("normal.deviation", deviation);
+        }
+        c
+    }
+
     /// One weight of a layer with `fan_in` inputs an output and `fan_out` outputs an input.
     fn weight(self, stream: &mut Stream, fan_in: f64, fan_out: f64) -> f32 {
         let draw = match self {
@@ -171,7 +180,18 @@ fn uniform() -> Init {
     Init::Uniform {}
 }
 
-pub(super) fn check_layers(layers: &[LayerSpec]) -> Checks {
+impl Description {
+    /// What is wrong with the values.
+    fn check(&self) -> Checks {
+        let mut c = Checks::default();
+        c.nest("layers", check_layers(&self.layers));
+        c.nest("conv_init", self.conv_init.check());
+        c.nest("linear_init", self.linear_init.check());
+        c
+    }
+}
+
+fn check_layers(layers: &[LayerSpec]) -> Checks {
     let mut c = Checks::default();
     let most = 1 << 16;
     for (i, layer) in layers.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Networks of the literature, written as layers.
 
-use super::{ConvSpec, Description, Init, LayerSpec, PoolSpec, check_layers};
+use super::{ConvSpec, Description, Init, LayerSpec, PoolSpec};
 use crate::check::Checks;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub enum Network {
     VggsnnCifar(Plain),
     /// 64 128 A 256 256 A 512 512 A 512 512 A, linear: for frames of 48×48.
     VggsnnDvs(Plain),
-    /// 64 64 A 128 128 A 256 A, linear 1024, linear: for frames of 48×48.
+    /// 64 64 A 128 128 A 256 A, linear 1024 with neurons, linear: for frames of 48×48.
     SevenLayer(Plain),
     /// ResNet-18 for small images: 64, 128, 256, 512, two blocks each, mean, linear.
     #[serde(rename = "resnet-18")]
@@ -346,7 +346,7 @@ impl Network {
     pub fn check(&self) -> Checks {
         let mut c = Checks::default();
         match self {
-            Network::Custom(d) => c.nest("custom.layers", check_layers(&d.layers)),
+            Network::Custom(d) => c.nest("custom", d.check()),
             Network::Vgg9(o) | Network::Resnet19Tebn(o) => {
                 let name =
                     if matches!(self, Network::Vgg9(_)) { "vgg-9" } else { "resnet-19-tebn" };
@@ -395,6 +395,24 @@ mod tests {
         let net = Net::new(&description, input, &common).unwrap();
         net.require_classes(n_classes).unwrap();
         net
+    }
+
+    #[test]
+    fn a_description_is_checked_with_its_initial_weights() {
+        let fields = |conv: f64, linear: f64, kernel: usize| -> Vec<String> {
+            let layers = vec![super::conv(4, kernel, 1, false)];
+            let [conv_init, linear_init] =
+                [conv, linear].map(|deviation| Init::Normal { deviation });
+            let description = Description { layers, conv_init, linear_init };
+            let found = Network::Custom(description).check().found;
+            found.into_iter().map(|invalid| invalid.field).collect()
+        };
+        let (of_conv, of_linear) =
+            ("custom.conv_init.normal.deviation", "custom.linear_init.normal.deviation");
+        assert!(fields(0.1, 1.0, 3).is_empty());
+        assert_eq!(fields(f64::NAN, f64::INFINITY, 3), [of_conv, of_linear]);
+        assert_eq!(fields(1.0, 0.0, 3), [of_linear]);
+        assert_eq!(fields(-1.0, 1.0, 0), ["custom.layers.0.conv.kernel", of_conv]);
     }
 
     /// Figures of the published networks.

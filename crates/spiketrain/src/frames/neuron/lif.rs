@@ -15,7 +15,8 @@
 //! | soft, detached | g | ĝ h + A |
 //!
 //! `A[t−1] = λ b[t]`, `dL/dx[t] = k b[t]`, `dL/dθ = −Σ ĝ h`, for soft resets also `−κ Σ A s`; κ is 1,
-//! after the leak 1/λ.
+//! after the leak 1/λ. A membrane that is not a number stays as it is and does not fire; its
+//! gradients are no numbers either.
 
 use super::super::parameters::{Kind, ParameterId, Parameters};
 use super::super::slope::Slope;
@@ -284,7 +285,7 @@ impl<const HARD: bool, const DETACHED: bool, const AT: bool> Known<HARD, DETACHE
     pub(crate) fn fire<V: Vector, const N: usize>(&self, u: [V; N]) -> u64 {
         let (threshold, mut word) = (V::splat(self.threshold), 0);
         for b in 0..N {
-            let bits = if AT { !threshold.above(u[b]) & 0xFFFF } else { u[b].above(threshold) };
+            let bits = if AT { u[b].at_least(threshold) } else { u[b].above(threshold) };
             word |= u64::from(bits) << (LANES * b);
         }
         word
@@ -316,7 +317,11 @@ impl<const HARD: bool, const DETACHED: bool, const AT: bool> Known<HARD, DETACHE
     #[inline(always)]
     fn choose<V: Vector>(&self, u: V, fired: V, silent: V) -> V {
         let threshold = V::splat(self.threshold);
-        if AT { threshold.at_most(u, fired, silent) } else { u.at_most(threshold, silent, fired) }
+        if AT {
+            threshold.at_most(u, fired, silent)
+        } else {
+            u.where_above(threshold, fired, silent)
+        }
     }
 
     /// The slopes at the membranes.
@@ -481,6 +486,39 @@ mod tests {
                 let want = Blocks { values, word: words[0] };
                 for simd in Simd::available() {
                     assert_eq!(blocks(simd, &lif, threshold, &v, &x), want, "{simd:?} {params:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_membrane_that_is_not_a_number_is_silent_and_its_gradients_are_none() {
+        let slopes = [
+            Slope::Triangle { width: 0.8 },
+            Slope::Rectangle { width: 0.5 },
+            Slope::Sigmoid { steepness: 4.0 },
+            Slope::Gaussian { deviation: 0.4 },
+        ];
+        let (v, mut x) = ([0.0; 64], [2.0; 64]);
+        x[5] = f32::NAN;
+        for (reset, detach_reset, fires_at_threshold) in
+            [Reset::Hard, Reset::Soft].into_iter().flat_map(|reset| {
+                [(false, false), (false, true), (true, false), (true, true)]
+                    .map(|(detached, at)| (reset, detached, at))
+            })
+        {
+            for slope in slopes {
+                let params =
+                    Params { reset, detach_reset, fires_at_threshold, slope, ..Params::default() };
+                let lif = Lif::new(&params, "layer", &mut Parameters::default());
+                for simd in Simd::available() {
+                    let Blocks { values, word } = blocks(simd, &lif, 1.0, &v, &x);
+                    assert_eq!(word, !(1 << 5), "{simd:?} {params:?}");
+                    let of: Vec<f32> =
+                        values.chunks(64).map(|part| f32::from_bits(part[5])).collect();
+                    let [_, spike, after, h, d, a, _] = of[..] else { unreachable!() };
+                    assert_eq!(spike, 0.0, "{simd:?} {params:?}");
+                    assert!([after, h, d, a].iter().all(|v| v.is_nan()), "{simd:?} {params:?}");
                 }
             }
         }

@@ -41,7 +41,8 @@ impl Graded {
                 };
                 let u = self.decay * kept + present[i];
                 present[i] = u;
-                outputs[t * n + i] = if u > threshold { u } else { 0.0 };
+                // In this order NaN stays NaN.
+                outputs[t * n + i] = if u <= threshold { 0.0 } else { u };
             }
         }
         outputs

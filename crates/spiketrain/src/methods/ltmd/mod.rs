@@ -38,7 +38,7 @@ pub mod two_views;
 use crate::check::Checks;
 use crate::error::{Error, Result};
 use crate::frames::layer::Phase;
-use crate::frames::network::{Common, Dense, LayerSpec, Network};
+use crate::frames::network::{Common, Dense, Description, LayerSpec, Network};
 use crate::frames::neuron;
 use crate::frames::norm::NormKind;
 use crate::frames::optimizer::{self, Group, Optimizer};
@@ -69,7 +69,7 @@ pub const CARD: Card = Card {
         ("threshold", "mean of the learned thresholds of spiking layers"),
         ("thresholds", "threshold of each spiking layer"),
         ("divergence", "KL between the predictions of the two views, mean over the epoch"),
-        ("accuracy_noise_0.1", "accuracy with Gaussian noise of that deviation on the images"),
+        ("accuracy_noise_0.N", "accuracy with Gaussian noise of that deviation on the images"),
         ("firing_rates", "firing rate of each layer of neurons"),
         ("silent_fractions", "per layer: share of neurons that never fired in a batch, mean"),
         ("saturated_fractions", "per layer: share of neurons that always fired in a batch, mean"),
@@ -90,7 +90,8 @@ pub const CARD: Card = Card {
 pub struct Params {
     /// Time steps, T.
     pub n_steps: usize,
-    /// The layers up to the classifier; a linear layer at their end is left out.
+    /// The layers up to the classifier: of a network by name those before its head, which begins
+    /// with the first linear layer; of a list all but a linear layer at the end.
     pub network: Network,
     /// The spiking neurons.
     #[serde(deserialize_with = "read_neuron")]
@@ -186,19 +187,32 @@ pub struct Ltmd {
     divergence: [f64; 2],
 }
 
-/// The network without its last linear layer, and the classifier of what comes out of it.
+/// The layers of a network up to the classifier, which takes the place of its head.
+fn features(network: &Network, n_classes: usize) -> Description {
+    let mut description = network.description(n_classes);
+    let layers = &mut description.layers;
+    let is_linear = |layer: &LayerSpec| matches!(layer, LayerSpec::Linear { .. });
+    if let Network::Custom(_) = network {
+        layers.pop_if(|layer| is_linear(layer));
+        return description;
+    }
+    layers.truncate(layers.iter().position(is_linear).unwrap_or(layers.len()));
+    layers.pop_if(|layer| matches!(layer, LayerSpec::Dropout { .. }));
+    description
+}
+
+/// The network up to the classifier, and the classifier of what comes out of it.
 ///
 /// # Errors
 ///
 /// If layers do not fit each other; names the layer.
 pub fn network(params: &Params, task: &Task) -> Result<(Net, Classifier)> {
-    let mut description = params.network.description(task.n_classes);
-    if let Some(LayerSpec::Linear { .. }) = description.layers.last() {
-        description.layers.pop();
-    }
+    let description = features(&params.network, task.n_classes);
     let (neuron, norm, seed) = (params.neuron.clone(), NormKind::BatchNorm {}, task.seed);
     let common = Common { n_steps: params.n_steps, neuron, norm, seed };
     let mut net = Net::new(&description, task.shape, &common)?;
+    // The parts of a batch have their passes with the same weights.
+    net.keeps_forms = params.virtual_batch > 0;
     let settings = Settings {
         neuron: Graded { decay: params.neuron.decay, window: params.graded_window },
         threshold: params.neuron.threshold,

@@ -4,12 +4,12 @@ use super::classifier::{Classifier, Settings};
 use super::graded::{Graded, TAPS, lateral, lateral_gradient};
 use super::moderate_dropout::Keeping;
 use super::two_views::TwoViews;
-use super::{Ltmd, Params, network};
+use super::{Ltmd, Params, features, network};
 use crate::frames::activation::Activation;
-use crate::frames::layer::{Notes, Phase};
+use crate::frames::layer::{Layer, Notes, Phase};
 use crate::frames::loss::Loss;
 use crate::frames::net::{Net, values};
-use crate::frames::network::{Common, Description, Init};
+use crate::frames::network::{Common, Description, Init, LayerSpec, Network};
 use crate::frames::neuron::{self, Lif};
 use crate::frames::norm::NormKind;
 use crate::frames::parameters::{Kind, Parameters};
@@ -77,6 +77,12 @@ fn gradients_pass_a_window_below_the_threshold_and_all_above() {
     let mut d = vec![1.0; 4];
     neuron.backward(0.5, &u, &outputs, &mut d, 1);
     assert_eq!(d, [0.0, 1.0, 1.0, 1.0]);
+}
+
+#[test]
+fn graded_outputs_keep_what_is_not_a_number() {
+    let outputs = Graded { decay: 0.25, window: 0.5 }.forward(0.5, &mut [f32::NAN, 1.0, 0.0], 1);
+    assert!(outputs[0].is_nan() && outputs[1..] == [1.0, 0.0]);
 }
 
 #[test]
@@ -279,11 +285,43 @@ fn the_published_network_has_its_size() {
     assert_eq!(net.parameters.list.iter().filter(is_threshold).count(), 102);
 }
 
+#[test]
+fn the_classifier_takes_the_place_of_the_head() {
+    let end = |network: &str| {
+        let network: Network = toml::from_str(network).unwrap();
+        let layers = features(&network, 10).layers;
+        let end = &layers[layers.len() - 2..];
+        let names = end.iter().map(|layer| match layer {
+            LayerSpec::Neuron => "neuron",
+            LayerSpec::AveragePool(_) => "pool",
+            LayerSpec::GlobalAverage => "mean",
+            LayerSpec::Linear { .. } => "linear",
+            _ => "other",
+        });
+        let is_head =
+            |l: &LayerSpec| matches!(l, LayerSpec::Linear { .. } | LayerSpec::Vote { .. });
+        assert!(matches!(network, Network::Custom(_)) || !layers.iter().any(is_head));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(end("vgg-9 = {}"), "neuron pool");
+    assert_eq!(end("resnet-19-tebn = {}"), "neuron pool");
+    assert_eq!(end("resnet-19 = {}"), "neuron mean");
+    assert_eq!(end("vgg-16 = {}"), "neuron mean");
+    assert_eq!(end("seven-layer = {}"), "neuron pool");
+    assert_eq!(end("densenet = {}"), "neuron mean");
+    // Of a list hidden layers stay.
+    let list = |end: &str| {
+        format!("[custom]\nlayers = [{{ linear = {{ features = 9 }} }}, 'neuron'{end}]")
+    };
+    assert_eq!(end(&list("")), "linear neuron");
+    assert_eq!(end(&list(", { linear = { features = 10 } }")), "linear neuron");
+}
+
 /// A learner on four images of 8×8 and the images.
 fn learner(set: impl FnOnce(&mut Params)) -> (Ltmd, Inputs) {
     let text = "layers = [{ conv = { channels = 4, stride = 2 } }, 'norm', 'neuron']";
     let description = toml::from_str(text).unwrap();
-    let network = crate::frames::network::Network::Custom(description);
+    let network = Network::Custom(description);
     let mut params = Params { network, hidden: 12, ..Params::default() };
     set(&mut params);
     let shape = Shape::new(1, 8, 8);
@@ -308,6 +346,27 @@ fn a_virtual_batch_of_all_samples_is_the_batch() {
     }
     assert_eq!(whole.state(), same.state());
     assert_ne!(whole.state(), halves.state());
+}
+
+/// Bytes of the forms of the network's first layer, forward and backward.
+fn forms(learner: &Ltmd) -> [usize; 2] {
+    match &learner.trainer.net.layers[0] {
+        Layer::Conv(conv) => conv.forms.n_bytes(),
+        other => panic!("{other:?} is a convolution"),
+    }
+}
+
+#[test]
+fn parts_of_a_batch_share_the_forms_of_weights() {
+    for (virtual_batch, is_shared) in [(0, false), (2, true)] {
+        let (mut learner, inputs) = learner(|p| p.virtual_batch = virtual_batch);
+        let batch = Batch { inputs: &inputs, rows: &[0, 1], labels: &[0, 1, 2, 0] };
+        let ctx = Ctx { seed: Seed(2), epoch: 0, step: 0, n_presented: 0, rate: 1.0 };
+        learner.trainer.forward(&batch, &ctx).unwrap();
+        assert_eq!(forms(&learner)[0] > 0, is_shared);
+        step(&mut learner, &inputs);
+        assert_eq!(forms(&learner), [0; 2]);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(super) fn of_step(net: &Net, mode: Mode, n_samples: usize, n_moments: usize)
         block_steps,
         is_whole,
         n_samples,
-        learned,
+        forms: [0; 2],
         kept: 0,
         membranes: 0,
         block: 0,
@@ -34,7 +34,7 @@ pub(super) fn of_step(net: &Net, mode: Mode, n_samples: usize, n_moments: usize)
     walk.kept += walk.of_step(net.input);
     walk.layers(&net.layers, net.input, Form::Steady, 0);
     let passing = walk.gradients.max(walk.membranes + walk.block);
-    Memory { learned: walk.learned, kept: walk.kept, passing }
+    Memory { learned: learned + walk.forms.iter().sum::<usize>(), kept: walk.kept, passing }
 }
 
 struct Walk {
@@ -43,8 +43,10 @@ struct Walk {
     /// Whether a block holds all steps.
     is_whole: bool,
     n_samples: usize,
-    /// Parameters, their packed forms, gradients and the optimiser's memory.
-    learned: usize,
+    /// Forms of weights that live at once. Where a block holds all steps they are the largest
+    /// layer's, forward or backward; else the forward ones of all layers and the backward ones of
+    /// the largest.
+    forms: [usize; 2],
     /// What the rate pass reads.
     kept: usize,
     /// Membranes between the blocks.
@@ -84,7 +86,12 @@ impl Walk {
         let dense = if form == Form::Steady { Form::Steady } else { Form::Values };
         match layer {
             Layer::Conv(conv) => {
-                self.learned += conv.kernel.form_bytes().iter().sum::<usize>();
+                let [forward, backward] = conv.kernel.form_bytes();
+                let [all, largest] = self.forms;
+                self.forms = match self.is_whole {
+                    true => [0, largest.max(forward).max(backward)],
+                    false => [all + forward, largest.max(backward)],
+                };
                 (conv.kernel.output(), dense)
             }
             Layer::AveragePool(pool) => {

@@ -52,6 +52,7 @@ pub fn gradients(
 /// # Errors
 ///
 /// Never: the layers' contract of their forward pass allows it.
+#[cfg(test)]
 pub fn outputs(
     net: &Net,
     pass: SpikePass,

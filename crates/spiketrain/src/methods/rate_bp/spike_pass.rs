@@ -106,7 +106,9 @@ pub fn run(
     let phase = Phase::Training { seed, first };
     let n_steps = input.n_steps;
     let block_steps = if settings.mode == Mode::MultiStep { n_steps } else { 1 };
-    let context = net.context(phase, block_steps, workspaces);
+    // The next block reads the same weights.
+    let keeps_forms = block_steps < n_steps;
+    let context = Context { keeps_forms, ..net.context(phase, block_steps, workspaces) };
     let mut walk = Walk { context, n_steps, layers: Vec::new(), at: 0, notes: Notes::default() };
     let (rate_input, input_is_mean) = of_rates(&input, settings);
     let mut outputs = match settings.mode {

@@ -4,6 +4,7 @@ use super::eligibility::Neurons;
 use super::memory;
 use super::{Mode, Params, RateBp, Settings, rate_pass, spike_pass};
 use crate::frames::activation::{Activation, sum_steps};
+use crate::frames::layer::Layer;
 use crate::frames::loss::{Loss, mean_over_time};
 use crate::frames::net::{Net, steady, values};
 use crate::frames::network::{Common, ConvSpec, Description, Init, LayerSpec, Network, PoolSpec};
@@ -207,6 +208,28 @@ fn the_rate_network_has_the_outputs_of_the_spiking_one() {
             let rates = rate_pass::outputs(&net, pass, &MULTI, &workspaces).unwrap();
             assert_near("outputs", &rates, &spiking, 1e-5);
         }
+    }
+}
+
+#[test]
+fn the_steps_of_single_step_mode_share_the_forms_of_weights() {
+    let net = plain(4);
+    for (settings, is_shared) in [(MULTI, false), (SINGLE, true)] {
+        let (input, workspaces) = (steady(&images(&net), net.input, 4), Workspaces::default());
+        let pass = spike_pass::run(&net, input, &settings, Seed(0), 0, &workspaces).unwrap();
+        let bytes = net.layers.iter().map(|layer| match layer {
+            Layer::Conv(conv) => conv.forms.n_bytes()[0],
+            _ => 0,
+        });
+        assert_eq!(bytes.sum::<usize>() > 0, is_shared, "{settings:?}");
+        let d = vec![1.0; pass.outputs.len()];
+        rate_pass::gradients(&net, pass, &settings, d, &workspaces).unwrap();
+        let mut backward = net.layers.iter().filter_map(|layer| match layer {
+            Layer::Conv(conv) => Some(conv.forms.n_bytes()[1]),
+            _ => None,
+        });
+        assert!(backward.all(|bytes| bytes == 0));
+        net.forget_forms();
     }
 }
 

@@ -33,7 +33,8 @@ struct Search<'a> {
 impl Search<'_> {
     fn context(&self) -> Context<'_> {
         let Search { parameters, n_steps, workspaces, .. } = *self;
-        Context { parameters, running: &[], workspaces, n_steps, phase: Phase::Evaluation }
+        let (phase, keeps_forms) = (Phase::Evaluation, false);
+        Context { parameters, running: &[], workspaces, n_steps, phase, keeps_forms }
     }
 
     fn layers(&self, layers: &mut [Layer], mut signal: Arc<Signal>) -> Arc<Signal> {

@@ -132,7 +132,9 @@ impl Spiking {
         let workspaces = context.workspaces;
         let mut to_weights = workspaces.take_most(e.len());
         let spikes = spikes_of(&output);
-        let total = neuron.backward(&self.threshold, &current, spikes, &mut e, &mut to_weights);
+        let threshold = &self.threshold;
+        let total =
+            neuron.backward(threshold, &current, spikes, &mut e, &mut to_weights, wants_input);
         back.totals.push(total);
         if input.is_steady() {
             let of_steps = sum_steps(&to_weights, input.n_steps);

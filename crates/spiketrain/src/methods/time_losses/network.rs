@@ -128,7 +128,7 @@ impl Net {
     /// What the layers of a pass share.
     pub fn context<'a>(&'a self, phase: Phase, workspaces: &'a Workspaces) -> Context<'a> {
         let (parameters, n_steps) = (&self.parameters, self.n_steps);
-        Context { parameters, running: &[], workspaces, n_steps, phase }
+        Context { parameters, running: &[], workspaces, n_steps, phase, keeps_forms: false }
     }
 
     /// Forward pass in training: output spikes and what the backward pass needs.

@@ -167,9 +167,9 @@ impl Neuron {
     }
 
     /// Factors of the gradients with respect to times and to weights, `[time, sample, …]`: `e` is
-    /// dL/dt of the output spikes, read where `spikes` are, and becomes the first; the second
-    /// overwrites `to_weights`. `spikes` may hold some that the membrane did not fire. The sum of
-    /// dL/dt over the spikes is returned.
+    /// dL/dt of the output spikes, read where `spikes` are, and becomes the first if
+    /// `wants_times`; the second overwrites `to_weights`. `spikes` may hold some that the membrane
+    /// did not fire. The sum of dL/dt over the spikes is returned.
     pub fn backward(
         &self,
         threshold: &[f32],
@@ -177,6 +177,7 @@ impl Neuron {
         spikes: &Spikes,
         e: &mut [f32],
         to_weights: &mut [f32],
+        wants_times: bool,
     ) -> f64 {
         let of = Images::new(current);
         assert_eq!(e.len(), of.n_steps * of.n_samples * of.shape.len(), "one value a spike");
@@ -185,7 +186,7 @@ impl Neuron {
         let shards = of.shards(e, of.shape.len());
         let both: Vec<_> = shards.into_iter().zip(of.shards(to_weights, of.shape.len())).collect();
         let totals = shards::map(both, |(e, to_weights)| {
-            back(Simd::best(), of, self, &row, spikes, e, to_weights)
+            back(Simd::best(), of, self, &row, spikes, e, to_weights, wants_times)
         });
         totals.into_iter().sum()
     }
@@ -340,6 +341,7 @@ dispatch! {
         spikes: &Spikes,
         e: Shard<'_, f32>,
         to_weights: Shard<'_, f32>,
+        wants_times: bool,
     ) -> f64 = back_body;
 }
 
@@ -351,6 +353,7 @@ fn back_body(
     spikes: &Spikes,
     mut e: Shard<'_, f32>,
     mut to_weights: Shard<'_, f32>,
+    wants_times: bool,
 ) -> f64 {
     let (row, first, len) = (of.row(), e.first, of.shape.len());
     let (mut scan, mut u) = (Scan::new(row), vec![0.0; row]);
@@ -378,14 +381,11 @@ fn back_body(
             for t in (0..of.n_steps).rev() {
                 let fired = &fired[t * len..][at.clone()];
                 total += f64::from(sum_where(fired, &e[t][at.clone()]));
-                latched.step(
-                    neuron,
-                    fired,
-                    &weight[t * row..][..row],
-                    &time[t * row..][..row],
-                    &mut e[t][at.clone()],
-                    &mut to_weights[t][at.clone()],
-                );
+                let (e, rise) = (&mut e[t][at.clone()], &weight[t * row..][..row]);
+                latched.step_weights(neuron, fired, rise, e, &mut to_weights[t][at.clone()]);
+                if wants_times {
+                    latched.step_times(neuron, fired, &time[t * row..][..row], e);
+                }
             }
         }
     }
@@ -425,25 +425,21 @@ impl Latched {
         self.weight.iter_mut().chain(&mut self.time).for_each(|power| power.fill(0.0));
     }
 
-    /// One step backward; `e` becomes the factor for times.
+    /// One step backward: the factor for weights.
     #[inline(always)]
-    fn step(
+    fn step_weights(
         &mut self,
         neuron: &Neuron,
         fired: &[f32],
         rise: &[f32],
-        time_rise: &[f32],
-        e: &mut [f32],
+        e: &[f32],
         to_weights: &mut [f32],
     ) {
         let n = e.len();
-        let [km, ks, kg] = neuron.keep;
-        let (fired, rise, time_rise) = (&fired[..n], &rise[..n], &time_rise[..n]);
-        let to_weights = &mut to_weights[..n];
+        let [km, ks, _] = neuron.keep;
+        let (fired, rise, to_weights) = (&fired[..n], &rise[..n], &mut to_weights[..n]);
         let [a, b] = &mut self.weight;
         let (a, b) = (&mut a[..n], &mut b[..n]);
-        let [c, d] = &mut self.time;
-        let (c, d) = (&mut c[..n], &mut d[..n]);
         for i in 0..n {
             let new = e[i] * (-1.0 / rise[i]).clamp(-WEIGHT_CLIP, 0.0);
             let fires = fired[i] != 0.0;
@@ -451,6 +447,16 @@ impl Latched {
             b[i] = ks * if fires { new } else { b[i] };
             to_weights[i] = neuron.gain * (a[i] - b[i]);
         }
+    }
+
+    /// The same step: `e` becomes the factor for times.
+    #[inline(always)]
+    fn step_times(&mut self, neuron: &Neuron, fired: &[f32], time_rise: &[f32], e: &mut [f32]) {
+        let n = e.len();
+        let [km, ks, kg] = neuron.keep;
+        let (fired, time_rise) = (&fired[..n], &time_rise[..n]);
+        let [c, d] = &mut self.time;
+        let (c, d) = (&mut c[..n], &mut d[..n]);
         let clip = neuron.time_clip;
         match neuron.kernel {
             TimeKernel::Exponential => {

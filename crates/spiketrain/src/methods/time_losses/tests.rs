@@ -46,8 +46,13 @@ fn a_spike_falls_where_the_response_reaches_the_threshold() {
         let (mut e, mut to_weights) = (vec![0.0; n_steps], vec![9.0; n_steps]);
         e[t] = 1.0;
         let spikes = Spikes::from_dense(Shape::flat(1), &output);
-        let total = neuron.backward(&threshold, &current, &spikes, &mut e, &mut to_weights);
+        let total = neuron.backward(&threshold, &current, &spikes, &mut e, &mut to_weights, true);
         assert_eq!(total, 1.0);
+        let mut alone = vec![9.0; n_steps];
+        let mut same = vec![0.0; n_steps];
+        same[t] = 1.0;
+        neuron.backward(&threshold, &current, &spikes, &mut same, &mut alone, false);
+        assert_eq!((alone, same[t]), (to_weights.clone(), 1.0));
         let rise = w * (response[k] - if k == 0 { 0.0 } else { response[k - 1] });
         let expected = -response[k] * (1.0 / rise).min(4.0);
         assert!((to_weights[1] - expected).abs() < 1e-5, "{to_weights:?} against {expected}");
@@ -74,7 +79,7 @@ fn the_weight_gradient_is_the_derivative_of_the_crossing() {
     let (mut e, mut to_weights) = (vec![0.0; n_steps], vec![0.0; n_steps]);
     e[2] = 1.0;
     let spikes = Spikes::from_dense(Shape::flat(1), &output);
-    neuron.backward(&[threshold], &current, &spikes, &mut e, &mut to_weights);
+    neuron.backward(&[threshold], &current, &spikes, &mut e, &mut to_weights, true);
     let ours = f64::from(to_weights[1]);
     assert!((difference - ours).abs() < 1e-4 * ours.abs(), "{difference} against {ours}");
 }

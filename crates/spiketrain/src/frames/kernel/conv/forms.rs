@@ -60,6 +60,23 @@ impl Forms {
     }
 }
 
+#[cfg(test)]
+impl Forms {
+    /// Bytes of those that were made, forward and backward.
+    pub(crate) fn n_bytes(&self) -> [usize; 2] {
+        let sum = |all: Vec<Option<Arc<Buffer>>>| -> usize {
+            all.into_iter().flatten().map(|form| 4 * form.as_slice().len()).sum()
+        };
+        let [two, four] = &self.winograd;
+        let forward = [&self.wide, &self.narrow, two, four].map(Form::made);
+        let backward = self.backward_winograd.iter().map(Form::made).collect();
+        let phases = self.backward.made().into_iter();
+        let phases: usize =
+            phases.map(|p| p.iter().map(|b| 4 * b.as_slice().len()).sum::<usize>()).sum();
+        [sum(forward.into()), sum(backward) + phases]
+    }
+}
+
 /// One layout, once it was asked for.
 #[derive(Debug)]
 pub(super) struct Form<T>(Mutex<Option<Arc<T>>>);
@@ -77,7 +94,7 @@ impl<T> Form<T> {
 
     /// The layout if it is there.
     #[cfg(test)]
-    pub(super) fn made(&self) -> Option<Arc<T>> {
+    fn made(&self) -> Option<Arc<T>> {
         lock(&self.0).clone()
     }
 }

@@ -1,7 +1,6 @@
 //! The convolution against its definition.
 
 use super::super::{Spikes, reference};
-use super::forms::Form;
 use super::*;
 
 /// Geometries that meet every branch: odd channels, borders, strides, linear, 1×1, weights that
@@ -167,6 +166,40 @@ fn the_choice_is_by_density() {
     assert_eq!(strided.weight_gradient_algorithm(input), Algorithm::Direct);
 }
 
+/// Lists of spikes number channels and positions in 16 bits; one more is computed without them.
+#[test]
+fn the_weight_gradient_of_spikes_ends_at_16_bits() {
+    let shape = Shape::new;
+    let of_row =
+        |width| Conv2d { kernel: [1, 3], ..Conv2d::square(shape(1, 1, width), 2, 1, 1, 0) };
+    let pairs = [
+        [Conv2d::linear(shape(64, 32, 32), 3), Conv2d::linear(shape(64, 32, 33), 3)],
+        [shape(1 << 16, 1, 2), shape((1 << 16) + 1, 1, 2)].map(|x| Conv2d::square(x, 2, 1, 1, 0)),
+        [of_row((1 << 16) - 2), of_row((1 << 16) - 1)],
+    ];
+    for (conv, is_listed) in
+        pairs.into_iter().flat_map(|[most, more]| [(most, true), (more, false)])
+    {
+        let x = reference::binary(2 * conv.input.len(), 0.03, 4);
+        let dy = reference::values(2 * conv.output().len(), 3);
+        let (spikes, want) =
+            (Spikes::from_dense(conv.input, &x), reference::weight_gradient(&conv, &x, &dy));
+        let input = Input::Spikes(spikes.view());
+        assert_eq!(
+            conv.weight_gradient_algorithm(input) == Algorithm::Spikes,
+            is_listed,
+            "{conv:?}"
+        );
+        assert_eq!(conv.weight_gradient_algorithms(input).contains(&Algorithm::Spikes), is_listed);
+        for simd in Simd::available() {
+            let mut dw = vec![0.0; conv.n_weights()];
+            conv.weight_gradient(input, &dy, &mut dw, &mut Workspace::with(simd));
+            let what = format!("weight gradient {conv:?} {simd:?}");
+            reference::assert_close(&what, &dw, &want, tolerance(&conv, Algorithm::Spikes));
+        }
+    }
+}
+
 #[test]
 fn a_bias_collects_its_channel() {
     let mut gradient = [1.0, 0.0];
@@ -190,28 +223,14 @@ fn the_bytes_of_forms_are_those_made_until_they_are_forgotten() {
         }
         conv.input_gradient(weights, &y, &mut dx, &mut workspace);
         let near = |bytes: [usize; 2]| {
-            let difference = |i: usize| bytes[i].abs_diff(made(&forms)[i]);
+            let difference = |i: usize| bytes[i].abs_diff(forms.n_bytes()[i]);
             (0..2).all(|i| difference(i) <= 4 * conv.n_weights())
         };
-        assert!(near(conv.form_bytes()), "{conv:?}: {:?}", made(&forms));
+        assert!(near(conv.form_bytes()), "{conv:?}: {:?}", forms.n_bytes());
         forms.forget_forward();
-        assert_eq!(made(&forms)[0], 0);
+        assert_eq!(forms.n_bytes()[0], 0);
         assert!(near([0, conv.form_bytes()[1]]));
         forms.forget_backward();
-        assert_eq!(made(&forms), [0; 2]);
+        assert_eq!(forms.n_bytes(), [0; 2]);
     }
-}
-
-/// Bytes of the forms that were made, forward and backward.
-fn made(forms: &Forms) -> [usize; 2] {
-    let sum = |all: Vec<Option<Arc<Buffer>>>| -> usize {
-        all.into_iter().flatten().map(|form| 4 * form.as_slice().len()).sum()
-    };
-    let [two, four] = &forms.winograd;
-    let forward = [&forms.wide, &forms.narrow, two, four].map(Form::made);
-    let backward = forms.backward_winograd.iter().map(Form::made).collect();
-    let phases = forms.backward.made().into_iter();
-    let phases: usize =
-        phases.map(|p| p.iter().map(|b| 4 * b.as_slice().len()).sum::<usize>()).sum();
-    [sum(forward.into()), sum(backward) + phases]
 }

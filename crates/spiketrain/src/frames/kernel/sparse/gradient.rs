@@ -59,7 +59,8 @@ impl Tile {
     }
 }
 
-/// Adds the gradient with respect to the weights to `sum`. Strides must be 1.
+/// Adds the gradient with respect to the weights to `sum`. Strides must be 1, channels and columns
+/// at most 65,536.
 pub(in crate::frames::kernel) fn weight_gradient(
     simd: Simd,
     conv: &Conv2d,
@@ -79,6 +80,7 @@ pub(in crate::frames::kernel) fn weight_gradient(
     let (x, n_taps) = (conv.input, conv.kernel[0] * conv.kernel[1]);
     let flat = x != shape;
     assert!(x.channels <= 1 << 16, "a channel is a 16-bit number");
+    assert!(x.width + conv.kernel[1] - 1 <= 1 << 16, "a position is a 16-bit number");
     let lanes =
         if n_taps == 1 { SLAB.min(conv.out_channels.next_multiple_of(LANES)) } else { LANES };
     let n_slabs = conv.out_channels.div_ceil(lanes);
