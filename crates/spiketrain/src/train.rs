@@ -15,6 +15,7 @@ use crate::seed::Seed;
 use crate::spikes::{Images, Inputs};
 use crate::state::State;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -63,11 +64,12 @@ pub struct Summary {
 pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
     let dir = &options.run_dir;
     if std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
-        return Err(Error::recipe(format!("the run folder {} is not empty", dir.display())));
+        return Err(in_use(dir));
     }
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
-        match begin(recipe, options, data, observer) {
+        let lock = claim(dir, recipe)?;
+        match begin(recipe, options, data, lock, observer) {
             Ok(run) => run.go(observer),
             Err(e) if e.kind() == ErrorKind::Interrupted => stopped_early(dir, 0, observer),
             Err(e) => {
@@ -80,6 +82,24 @@ pub fn train(recipe: &Recipe, options: &Options, observer: &mut dyn Observer) ->
             }
         }
     })
+}
+
+fn in_use(dir: &Path) -> Error {
+    Error::recipe(format!("the run folder {} is not empty", dir.display()))
+}
+
+/// Makes the folder and the recipe in it, which only one process can; it keeps others out as
+/// [`lock`] does.
+fn claim(dir: &Path, recipe: &Recipe) -> Result<Option<File>> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
+    let path = dir.join(RECIPE);
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => in_use(dir),
+        _ => Error::io("writing", &path, e),
+    };
+    let mut file = File::create_new(&path).map_err(failed)?;
+    file.write_all(recipe.to_toml().as_bytes()).map_err(failed)?;
+    Ok(file.try_lock().is_ok().then_some(file))
 }
 
 /// What there is to say of a session that was interrupted before its first step.
@@ -104,20 +124,17 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     }
 }
 
-/// The run in a folder that holds nothing yet.
+/// The run in a folder that holds nothing but the recipe.
 fn begin<'a>(
     recipe: &'a Recipe,
     options: &'a Options,
     data: Dataset,
+    lock: Option<File>,
     observer: &mut dyn Observer,
 ) -> Result<Run<'a>> {
     let dir = &options.run_dir;
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("making the folder", dir, e))?;
-    let text = recipe.to_toml();
-    crate::checkpoint::write_atomically(&dir.join(RECIPE), text.as_bytes())?;
-    let lock = lock(dir)?;
-    let checkpoint =
-        Checkpoint { recipe: text, counters: Counters::default(), state: State::new() };
+    let (recipe_text, counters) = (recipe.to_toml(), Counters::default());
+    let checkpoint = Checkpoint { recipe: recipe_text, counters, state: State::new() };
     checkpoint.write(&dir.join(LAST))?;
     let log = RunLog::create(dir)?;
     Run::start(recipe, options, data, checkpoint, (log, lock), observer)
