@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Resume {
         /// The run folder.
         run: PathBuf,
+        /// Epochs in all, in place of the recipe's: a run that has ended goes on.
+        #[arg(long)]
+        epochs: Option<u64>,
         #[command(flatten)]
         common: Common,
     },

@@ -44,10 +44,10 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Train { recipe, common, folds, force } => train(&recipe, &common, folds, force),
-        Command::Resume { run, common } => {
+        Command::Resume { run, epochs, common } => {
             let (options, style) = (options(&common, run)?, style(&common));
             let mut console = Console::new(style);
-            let summary = told(&options, train::resume(&options, &mut console))?;
+            let summary = told(&options, train::resume(&options, epochs, &mut console))?;
             finish(&options.run_dir, &summary, style)
         }
         Command::Eval { run, checkpoint, predictions, common } => {
@@ -244,7 +244,7 @@ pub(crate) fn may_go_on(dir: &Path, recipe: &Recipe) -> Result<()> {
 pub(crate) fn go_on(recipe: &Recipe, options: &Options, style: Style) -> Result<Summary> {
     let mut console = Console::new(style);
     let summary = match is_run_of(&options.run_dir, recipe) {
-        true => train::resume(options, &mut console),
+        true => train::resume(options, None, &mut console),
         false => train::train(recipe, options, &mut console),
     };
     told(options, summary)

@@ -115,6 +115,23 @@ fn interrupted_by(signal: &str) {
 }
 
 #[test]
+fn a_run_that_has_ended_goes_on_to_the_bytes_of_a_longer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    must_pass(&train(dir.path(), "long", &[]).output().unwrap());
+    must_pass(&train(dir.path(), "short", &["--set", "train.epochs=2"]).output().unwrap());
+    let longer = |epochs: &str| {
+        let args = ["resume", "short", "--quiet", "--no-cache", "--epochs", epochs];
+        spiketrain(dir.path(), &args).output().unwrap()
+    };
+    assert_eq!(longer("1").status.code(), Some(2), "fewer than it has done");
+    must_pass(&longer("6"));
+    assert!(checkpoint(dir.path(), "short") == checkpoint(dir.path(), "long"));
+    let recipes = ["short", "long"]
+        .map(|run| std::fs::read_to_string(dir.path().join(run).join("recipe.toml")).unwrap());
+    assert_eq!(recipes[0], recipes[1]);
+}
+
+#[test]
 fn json_ends_with_the_figures_and_eval_agrees() {
     let dir = tempfile::tempdir().unwrap();
     let output = train(dir.path(), "run", &["--json"]).output().unwrap();

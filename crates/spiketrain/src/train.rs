@@ -140,18 +140,35 @@ fn begin<'a>(
     Run::start(recipe, options, data, checkpoint, (log, lock), observer)
 }
 
-/// Goes on with the run in `options.run_dir`, from its last checkpoint.
+/// Goes on with the run in `options.run_dir`, from its last checkpoint, to `epochs` epochs in all
+/// if given. A run that has ended goes on as one with more epochs would have, if its learning rate
+/// did not depend on their number.
 ///
 /// # Errors
 ///
-/// If there is no checkpoint, it does not fit, or as [`train`].
-pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary> {
+/// If there is no checkpoint, it does not fit, there are fewer epochs than it has done, or as
+/// [`train`].
+pub fn resume(
+    options: &Options,
+    epochs: Option<u64>,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     let dir = &options.run_dir;
-    let checkpoint = Checkpoint::read(&dir.join(LAST))?;
-    let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &[])?;
+    let mut checkpoint = Checkpoint::read(&dir.join(LAST))?;
+    let sets: Vec<String> = epochs.iter().map(|n| format!("train.epochs={n}")).collect();
+    let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &sets)?;
+    if epochs.is_some() {
+        lengthen(&recipe, &mut checkpoint)?;
+    }
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
         let lock = lock(dir)?;
+        if epochs.is_some() {
+            // In place, as the lock is on this very file.
+            let path = dir.join(RECIPE);
+            std::fs::write(&path, &checkpoint.recipe)
+                .map_err(|e| Error::io("writing", &path, e))?;
+        }
         let epoch = checkpoint.counters.epoch;
         let log = RunLog::reopen(dir, epoch)?;
         match Run::start(&recipe, options, data, checkpoint, (log, lock), observer) {
@@ -160,6 +177,25 @@ pub fn resume(options: &Options, observer: &mut dyn Observer) -> Result<Summary>
             Err(e) => Err(e),
         }
     })
+}
+
+/// Makes the run of a checkpoint end after the epochs of `recipe`.
+fn lengthen(recipe: &Recipe, checkpoint: &mut Checkpoint) -> Result<()> {
+    let (epochs, done) = (recipe.train.epochs, checkpoint.counters.epoch);
+    if epochs < done {
+        return Err(Error::recipe(format!(
+            "train.epochs = {epochs}: {done} are done; allowed is a number not below"
+        )));
+    }
+    if checkpoint.counters.is_finished && recipe.train.keep_best && epochs > done {
+        return Err(Error::checkpoint(
+            "the run has ended and, with train.keep_best, holds the weights of its best epoch, not \
+             of its last; to train longer, begin anew",
+        ));
+    }
+    checkpoint.counters.is_finished &= epochs == done;
+    checkpoint.recipe = recipe.to_toml();
+    Ok(())
 }
 
 /// What a checkpoint answers on the test split.

@@ -394,7 +394,7 @@ fn every_method_goes_on_from_any_step_to_the_same_bytes() {
             let cut = dir.path().join(format!("cut-{n_steps}"));
             let summary = run(row, &cut, 1, n_steps);
             assert!(summary.was_interrupted, "{}: stopped after {n_steps} steps", row.method);
-            let after = resume(&options(&cut, 2), &mut StopAfter(u64::MAX)).unwrap();
+            let after = resume(&options(&cut, 2), None, &mut StopAfter(u64::MAX)).unwrap();
             assert!(!after.was_interrupted);
             assert!(bytes(&cut) == expected, "{}: stopped after {n_steps} steps", row.method);
         }

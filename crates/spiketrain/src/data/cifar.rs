@@ -65,6 +65,23 @@ pub(super) fn load(root: &Path) -> Result<(Split, Split)> {
     Err(missing(&folder.join(FILES[0])))
 }
 
+/// The splits, if they are complete: a file that was cut between two images looks whole.
+///
+/// # Errors
+///
+/// If they are not.
+pub(super) fn whole((train, test): (Split, Split)) -> Result<(Split, Split)> {
+    let found = [train.labels.len(), test.labels.len()];
+    if found == [50_000, 10_000] {
+        return Ok((train, test));
+    }
+    let [train, test] = found;
+    Err(Error::data(format!(
+        "cifar10: {train} training and {test} test images, expected 50000 and 10000 in six files of \
+         10000"
+    )))
+}
+
 fn missing(path: &Path) -> Error {
     let path = path.display();
     let how = super::how_to_obtain("cifar10");
@@ -277,6 +294,8 @@ mod tests {
         assert!(message().contains("test_batch.bin is missing"), "{}", message());
         std::fs::write(folder.join("test_batch.bin.xz"), PACKED).unwrap();
         assert_eq!(labels().unwrap(), (vec![1; 5], vec![7]));
+        let cut = whole(load(dir.path()).unwrap()).map(drop).unwrap_err().to_string();
+        assert!(cut.starts_with("cifar10: 5 training and 1 test images, expected 50000"), "{cut}");
         assert_eq!(unpack_xz("x", PACKED.to_vec()).unwrap(), record(7));
     }
 

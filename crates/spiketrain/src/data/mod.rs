@@ -192,7 +192,9 @@ impl Data {
                 let folder = folder(root, "fashion-mnist", &["FashionMNIST/raw"])?;
                 Ok(self.labelled(&FASHION, l, idx::read_folder(&folder)?))
             }
-            Data::Cifar10(l) => Ok(self.labelled(&cifar::CLASSES, l, cifar::load(root)?)),
+            Data::Cifar10(l) => {
+                Ok(self.labelled(&cifar::CLASSES, l, cifar::whole(cifar::load(root)?)?))
+            }
             Data::Natural(p) => p.load(root),
             Data::PngFolder(p) => p.load(root),
         }
