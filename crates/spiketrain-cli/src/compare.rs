@@ -32,15 +32,14 @@ pub(crate) fn run(names: &[String], all: &ForAll, common: &Common, out: &Path) -
             runs.push(run);
         }
     }
-    if runs.iter().all(|(_, recipe)| recipe.is_none()) {
-        let is_told = !all.set.is_empty() || all.seed.is_some() || all.force;
-        if is_told {
-            let what = "--set, --seed and --force: nothing is trained, only run folders are named";
-            return Err(Error::recipe(what));
-        }
-    }
     let found = runs.iter().filter(|(_, recipe)| recipe.is_none()).map(|(dir, _)| dir.clone());
-    compare::read_all(&found.collect::<Vec<_>>())?;
+    let found: Vec<PathBuf> = found.collect();
+    let is_told = !all.set.is_empty() || all.seed.is_some() || all.force;
+    if is_told && found.len() == runs.len() {
+        let what = "--set, --seed and --force: nothing is trained, only run folders are named";
+        return Err(Error::recipe(what));
+    }
+    compare::read_all(&found)?;
     let mut dirs = Vec::new();
     for (dir, recipe) in runs {
         if let Some(recipe) = recipe {

@@ -5,6 +5,7 @@
 //! file, the minor number when fields or events are added. Readers skip events they do not know.
 //! JSON has no word for what is not a finite number: it is written as `null` and read as NaN.
 
+use crate::error::{Error, Result};
 use crate::learner::Metrics;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,6 +30,14 @@ pub enum Flow {
 pub trait Observer: Send {
     /// Called for every event, in order.
     fn on_event(&mut self, event: &Event) -> Flow;
+}
+
+/// Shows an event; an error if the observer wants to stop.
+pub(crate) fn show(observer: &mut dyn Observer, event: &Event) -> Result<()> {
+    match observer.on_event(event) {
+        Flow::Continue => Ok(()),
+        Flow::Stop => Err(Error::interrupted()),
+    }
 }
 
 /// One thing that happened.

@@ -388,7 +388,8 @@ mod tests {
     fn inline_tables_are_merged_like_any_other() {
         let text = "train = { epochs = 5, batch_size = 8, \
             schedule.step = { epochs = [3], factor = 0.5 } }\n\
-            data = { mnist-mini = { n_train = 50 } }\nencode.latency = {}\nmethod.s2stdp = { threshold = 20.0 }\n\
+            data = { mnist-mini = { n_train = 50 } }\nencode.latency = {}\n\
+            method.s2stdp = { threshold = 20.0 }\n\
             variants = { pcn = { method = { s2stdp = { neurons_per_class = 2 } } } }\n";
         let plain = "[train]\nepochs = 7\nbatch_size = 8\n[train.schedule.step]\nepochs = [3]\n\
             factor = 0.25\n[data.mnist-mini]\nn_train = 50\nn_test = 9\n\

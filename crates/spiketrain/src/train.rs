@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, Counters};
 use crate::data::{DataDirs, Dataset};
 use crate::encode::FittedEncoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Flow, INTERRUPTED, LOG_VERSION, Observer};
+use crate::event::{Event, Flow, INTERRUPTED, LOG_VERSION, Observer, show};
 use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
 use crate::metrics::{self, Evaluation};
 use crate::recipe::{Recipe, Train, Validation};
@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The complete recipe in a run folder.
-const RECIPE: &str = "recipe.toml";
+pub const RECIPE: &str = "recipe.toml";
 /// The newest checkpoint.
-const LAST: &str = "last.safetensors";
+pub const LAST: &str = "last.safetensors";
 /// The checkpoint that did best in validation.
-const BEST: &str = "best.safetensors";
+pub const BEST: &str = "best.safetensors";
 
 /// The files of a run folder.
 pub const FILES: [&str; 5] = [RECIPE, LAST, BEST, LOG_FILE, crate::report::PAGE_FILE];
@@ -154,6 +154,7 @@ pub fn resume(
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
     let dir = &options.run_dir;
+    let lock = lock(dir)?;
     let mut checkpoint = Checkpoint::read(&dir.join(LAST))?;
     let sets: Vec<String> = epochs.iter().map(|n| format!("train.epochs={n}")).collect();
     let recipe = Recipe::parse("the checkpoint's recipe", &checkpoint.recipe, None, &sets)?;
@@ -162,7 +163,6 @@ pub fn resume(
     }
     on_threads(options.threads, || {
         let data = recipe.data.load(&options.data)?;
-        let lock = lock(dir)?;
         if epochs.is_some() {
             // In place, as the lock is on this very file.
             let path = dir.join(RECIPE);
@@ -228,18 +228,13 @@ pub fn evaluate(options: &Options, file: &str, observer: &mut dyn Observer) -> R
         let cache = Cache::new(options.cache_dir.as_deref(), &recipe.encode);
         let encoder = encoder.as_ref();
         let images = &data.test.images;
-        let mut tell =
-            |stage: &str, done, total| match observer.on_event(&progress(stage, done, total)) {
-                Flow::Continue => Ok(()),
-                Flow::Stop => Err(Error::interrupted()),
-            };
-        let tick = &mut |done, total| tell("encode test images", done, total);
+        let tick = &mut |done, total| show(observer, &progress("encode test images", done, total));
         let (inputs, _) = cache.encode(&recipe.encode, encoder, images, tick)?;
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
         let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
         restore(learner.as_mut(), &checkpoint.state, &path)?;
         let labels = data.test.labels;
-        let tick = &mut |done, total| tell("test", done, total);
+        let tick = &mut |done, total| show(observer, &progress("test", done, total));
         let predictions = predict_all(learner.as_ref(), &inputs, None, &labels, tick)?;
         if learner.has_readout() && !checkpoint.counters.is_finished {
             let text = format!(
@@ -366,11 +361,7 @@ fn stage<T>(
         return Err(Error::interrupted());
     }
     let start = Instant::now();
-    let (value, cached) =
-        work(&mut |done, total| match observer.on_event(&progress(name, done, total)) {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Error::interrupted()),
-        })?;
+    let (value, cached) = work(&mut |done, total| show(observer, &progress(name, done, total)))?;
     let seconds = start.elapsed().as_secs_f64();
     tell(log, observer, &Event::StageEnd { stage: name.into(), seconds, cached })?;
     Ok(value)
@@ -531,11 +522,10 @@ impl<'a> Run<'a> {
             self.counters.is_finished = true;
             self.must_stop |= self.save(&[LAST], observer)?;
         }
-        let mut stop = self.must_stop;
-        let tick = &mut |done, total| {
-            stop |= observer.on_event(&progress("test", done, total)) == Flow::Stop;
-            if stop { Err(Error::interrupted()) } else { Ok(()) }
-        };
+        if self.must_stop {
+            return self.interrupted(observer);
+        }
+        let tick = &mut |done, total| show(observer, &progress("test", done, total));
         let (learner, (inputs, labels)) = (self.learner.as_ref(), &self.test);
         let predictions = match predict_all(learner, inputs, None, labels, tick) {
             Err(e) if e.kind() == ErrorKind::Interrupted => return self.interrupted(observer),

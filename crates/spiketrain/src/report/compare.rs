@@ -51,10 +51,11 @@ pub fn write(dirs: &[PathBuf], out: &Path) -> Result<(Vec<Row>, PathBuf)> {
     let events = read_all(dirs)?;
     let runs = events.iter().map(|e| Run::replay(e)).collect::<Result<Vec<_>>>()?;
     let mut rows: Vec<Row> = runs.iter().map(row).collect();
-    let is_twice = |row: &Row| rows.iter().filter(|r| r.run == row.run).count() > 1;
-    let twice: Vec<bool> = rows.iter().map(is_twice).collect();
-    for ((row, dir), _) in rows.iter_mut().zip(dirs).zip(twice).filter(|(_, twice)| *twice) {
-        row.run = dir.display().to_string();
+    let names: Vec<String> = rows.iter().map(|row| row.run.clone()).collect();
+    for (row, dir) in rows.iter_mut().zip(dirs) {
+        if names.iter().filter(|name| **name == row.run).count() > 1 {
+            row.run = dir.display().to_string();
+        }
     }
     std::fs::create_dir_all(out).map_err(|e| Error::io("making the folder", out, e))?;
     let page = super::write_page(&out.join(super::COMPARISON_FILE), &render(&runs, &rows)?)?;

@@ -10,7 +10,7 @@ mod http;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Flow, Observer};
+use crate::event::{Event, Observer, show};
 use http::{Client, Fault, Patience};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -104,7 +104,7 @@ impl Remote {
         let mut failures = Vec::new();
         for mirror in mirrors {
             let address = format!("{mirror}{}", self.name);
-            tell(observer, &Event::StageStart { stage: address.clone() })?;
+            show(observer, &Event::StageStart { stage: address.clone() })?;
             match self.try_mirror(&address, &mut part, client, observer)? {
                 Ok(()) => {
                     part.finish(&path)?;
@@ -188,7 +188,7 @@ impl Remote {
             };
             let (done, total) = (part.len + n as u64, self.n_bytes);
             part.append(&buffer[..n])?;
-            tell(observer, &Event::StageProgress { stage: self.name.into(), done, total })?;
+            show(observer, &Event::StageProgress { stage: self.name.into(), done, total })?;
             if n == 0 && done < total {
                 let what = format!("the connection ended after {done} of {total} bytes");
                 return Ok(Err(Fault::Broken(what)));
@@ -207,16 +207,9 @@ impl Remote {
     }
 }
 
-fn tell(observer: &mut dyn Observer, event: &Event) -> Result<()> {
-    match observer.on_event(event) {
-        Flow::Continue => Ok(()),
-        Flow::Stop => Err(Error::interrupted()),
-    }
-}
-
 fn end_stage(observer: &mut dyn Observer, stage: String, start: Instant) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
-    tell(observer, &Event::StageEnd { stage, seconds, cached: false })
+    show(observer, &Event::StageEnd { stage, seconds, cached: false })
 }
 
 /// SHA-256 of a file from its beginning, in hexadecimal.

@@ -3,6 +3,7 @@
 use super::http::{Client, Patience};
 use super::*;
 use crate::error::ErrorKind;
+use crate::event::Flow;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::net::{TcpListener, TcpStream};
