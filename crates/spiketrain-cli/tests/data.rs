@@ -72,6 +72,36 @@ fn data_without_labels_and_test_images_go_through_the_loop() {
     assert!(dir.path().join("runs/event-stdp-digits/report.html").is_file());
 }
 
+/// Sequences of frames enter a clocked network step by step; a network of other steps and a method
+/// that reads spike times refuse them.
+#[test]
+fn sequences_of_frames_go_through_the_loop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mine = dir.path().join("mine");
+    std::fs::create_dir(&mine).unwrap();
+    let events: Vec<u8> = (0..8 * 3 * 2 * 64).map(|i: u32| (i * i % 251 / 200) as u8).collect();
+    for part in ["train", "test"] {
+        write_npy(&mine.join(format!("{part}_images.npy")), "(8, 3, 2, 8, 8)", &events);
+        write_npy(&mine.join(format!("{part}_labels.npy")), "(8,)", &[0, 1, 0, 1, 0, 1, 0, 1]);
+    }
+    let run = |recipe: &str, sets: &[&str]| {
+        let mut args = vec!["train", recipe, "--json", "--force"];
+        let data = ["data.arrays={path=\"mine\",counts=true}", "encode={frames={}}"];
+        data.iter().chain(sets).for_each(|&set| args.extend(["--set", set]));
+        spiketrain(dir.path(), &args)
+    };
+    let small = ["train.epochs=1", "method.bptt.network.small-conv.channels=[4,4,4]"];
+    let (code, out, err) = run("bptt-digits", &[&small[..], &["method.bptt.n_steps=3"]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("\"n_train\":8,\"n_valid\":0,\"n_test\":8"), "{out}");
+    let (code, _, err) = run("bptt-digits", &[&small[..], &["method.bptt.n_steps=2"]].concat());
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("samples have 3 frames, the network takes 2 steps"), "{err}");
+    let (code, _, err) = run("s2stdp-digits", &[]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("allowed: an encoder that gives spike times"), "{err}");
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let dir = tempfile::tempdir().unwrap();

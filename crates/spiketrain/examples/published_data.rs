@@ -38,7 +38,7 @@ fn main() {
 fn bytes(split: &Split) -> &[u8] {
     match &split.images.pixels {
         Pixels::Bytes(bytes) => bytes,
-        Pixels::Floats(_) => panic!("expected bytes"),
+        Pixels::Counts(_) | Pixels::Floats(_) => panic!("expected bytes"),
     }
 }
 

@@ -117,6 +117,10 @@ fn hash_of(what: &str, encoder: &Encoder, images: &Images) -> Sha256 {
     hash.update(serde_json::to_string(encoder).expect("parameters are JSON"));
     match &images.pixels {
         Pixels::Bytes(p) => hash.update(p),
+        Pixels::Counts(p) => {
+            hash.update("counts ");
+            hash.update(p);
+        }
         Pixels::Floats(p) => p.iter().for_each(|x| hash.update(x.to_le_bytes())),
     }
     hash

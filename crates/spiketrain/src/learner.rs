@@ -208,8 +208,8 @@ pub struct Card {
     pub title: &'static str,
     /// Paper, venue, year, DOI or arXiv number.
     pub citation: &'static str,
-    /// What it reads.
-    pub reads: Notation,
+    /// What it reads: one of these.
+    pub reads: &'static [Notation],
     /// Its own metrics and what they mean.
     pub metrics: &'static [(&'static str, &'static str)],
     /// Where it departs from the paper, and why.

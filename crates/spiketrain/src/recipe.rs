@@ -147,8 +147,9 @@ impl Recipe {
         checks.nest(&format!("encode.{}", self.encode.name()), self.encode.check());
         checks.nest(&format!("method.{}", self.method.card().name), self.method.check());
         let (gives, reads) = (self.encode.notation(), self.method.card().reads);
-        let allowed = format!("an encoder that gives {}", reads.name());
-        checks.that(gives == reads, "encode", self.encode.name(), &allowed);
+        let names: Vec<&str> = reads.iter().map(|n| n.name()).collect();
+        let allowed = format!("an encoder that gives {}", names.join(" or "));
+        checks.that(reads.contains(&gives), "encode", self.encode.name(), &allowed);
         let t = &self.train;
         checks.that(t.epochs <= 1_000_000, "train.epochs", t.epochs, "at most 1000000");
         checks.count("train.batch_size", t.batch_size, 1, 1 << 20);
@@ -308,6 +309,7 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "bptt-digits"
     "bptt-mnist"
     "bptt-fashion-mnist"
+    "bptt-n-mnist"
     "bptt-cifar10"
     "stidi-bp-digits"
     "stidi-bp-mnist"
@@ -319,10 +321,12 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "rate-bp-digits"
     "rate-bp-mnist"
     "rate-bp-fashion-mnist"
+    "rate-bp-n-mnist"
     "rate-bp-cifar10"
     "tebn-digits"
     "tebn-mnist"
     "tebn-fashion-mnist"
+    "tebn-n-mnist"
     "tebn-cifar10"
     "event-stdp-digits"
     "event-stdp-mnist"
@@ -334,6 +338,7 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "time-losses-digits"
     "time-losses-mnist"
     "time-losses-fashion-mnist"
+    "time-losses-n-mnist"
     "time-losses-cifar10"
     "sleep-stdp-digits"
     "sleep-stdp-mnist"

@@ -45,8 +45,20 @@ impl std::fmt::Display for Shape {
 pub enum Pixels {
     /// Bytes; 255 is 1.0.
     Bytes(Vec<u8>),
+    /// Bytes as they are: numbers of events.
+    Counts(Vec<u8>),
     /// Values as they are.
     Floats(Vec<f32>),
+}
+
+impl Pixels {
+    /// What a stored 1.0 stands for: values are divided by it.
+    pub(crate) fn unit(&self) -> f32 {
+        match self {
+            Pixels::Bytes(_) => 255.0,
+            Pixels::Counts(_) | Pixels::Floats(_) => 1.0,
+        }
+    }
 }
 
 /// Still images (or any analog vectors), `[sample, channel, height, width]`.
@@ -62,9 +74,10 @@ impl Images {
     /// Least and largest value, on the scale of [`Images::read`]; none without images.
     pub fn range(&self) -> Option<(f32, f32)> {
         match &self.pixels {
-            Pixels::Bytes(bytes) => {
+            Pixels::Bytes(bytes) | Pixels::Counts(bytes) => {
                 let (low, high) = (bytes.iter().min()?, bytes.iter().max()?);
-                Some((f32::from(*low) / 255.0, f32::from(*high) / 255.0))
+                let unit = self.pixels.unit();
+                Some((f32::from(*low) / unit, f32::from(*high) / unit))
             }
             Pixels::Floats(values) => {
                 let first = *values.first()?;
@@ -99,10 +112,23 @@ impl Images {
         Self { shape, pixels: Pixels::Floats(pixels) }
     }
 
+    /// Images of which each pixel is a number of events.
+    ///
+    /// # Panics
+    ///
+    /// If `counts` is not a whole number of images.
+    pub fn from_counts(shape: Shape, counts: Vec<u8>) -> Self {
+        assert!(
+            shape.len() > 0 && counts.len().is_multiple_of(shape.len()),
+            "pixels are whole images"
+        );
+        Self { shape, pixels: Pixels::Counts(counts) }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         let n = match &self.pixels {
-            Pixels::Bytes(p) => p.len(),
+            Pixels::Bytes(p) | Pixels::Counts(p) => p.len(),
             Pixels::Floats(p) => p.len(),
         };
         n / self.shape.len()
@@ -116,13 +142,21 @@ impl Images {
     /// Writes image `i` into `out` as `[channel, height, width]`; bytes become byte/255.
     pub fn read(&self, i: usize, out: &mut [f32]) {
         let n = self.shape.len();
+        self.read_at(i * n, &mut out[..n]);
+    }
+
+    /// Writes the values from the one numbered `first` on into `out`, on the scale of
+    /// [`Images::read`].
+    fn read_at(&self, first: usize, out: &mut [f32]) {
+        let range = first..first + out.len();
         match &self.pixels {
-            Pixels::Bytes(p) => {
-                for (o, &b) in out.iter_mut().zip(&p[i * n..(i + 1) * n]) {
-                    *o = f32::from(b) / 255.0;
+            Pixels::Bytes(p) | Pixels::Counts(p) => {
+                let unit = self.pixels.unit();
+                for (o, &b) in out.iter_mut().zip(&p[range]) {
+                    *o = f32::from(b) / unit;
                 }
             }
-            Pixels::Floats(p) => out.copy_from_slice(&p[i * n..(i + 1) * n]),
+            Pixels::Floats(p) => out.copy_from_slice(&p[range]),
         }
     }
 
@@ -136,6 +170,7 @@ impl Images {
         }
         let pixels = match &self.pixels {
             Pixels::Bytes(p) => Pixels::Bytes(pick(p, n, rows)),
+            Pixels::Counts(p) => Pixels::Counts(pick(p, n, rows)),
             Pixels::Floats(p) => Pixels::Floats(pick(p, n, rows)),
         };
         Self { shape: self.shape, pixels }
@@ -320,17 +355,62 @@ impl Times {
     }
 }
 
-/// Values per time step, `[time, batch, channel, height, width]`.
+/// Values per time step: every sample is a sequence of frames, one a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frames {
     /// Number of time steps.
-    pub n_steps: usize,
+    n_steps: usize,
+    /// The frames of a sample, one after another, as the channels of one image.
+    images: Images,
+}
+
+impl Frames {
+    /// Samples whose frames are given as the channels of `images`: the first channels are those of
+    /// the first step.
+    ///
+    /// # Errors
+    ///
+    /// If the channels are not a whole number of frames of `channels` each.
+    pub fn new(images: Images, channels: usize) -> Result<Self> {
+        let all = images.shape.channels;
+        if channels == 0 || all == 0 || !all.is_multiple_of(channels) {
+            return Err(Error::data(format!(
+                "images of {all} channels, expected a multiple of the {channels} of a frame"
+            )));
+        }
+        Ok(Self { n_steps: all / channels, images })
+    }
+
+    /// Number of time steps.
+    pub fn n_steps(&self) -> usize {
+        self.n_steps
+    }
+
     /// Number of samples.
-    pub n_samples: usize,
-    /// Shape of one sample at one step.
-    pub shape: Shape,
-    /// The values.
-    pub values: Vec<f32>,
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// True without samples.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Shape of one frame.
+    pub fn shape(&self) -> Shape {
+        Shape { channels: self.images.shape.channels / self.n_steps, ..self.images.shape }
+    }
+
+    /// Writes the frame of sample `i` at step `t` into `out`, on the scale of [`Images::read`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no such frame, or `out` does not have its size.
+    pub fn read(&self, i: usize, t: usize, out: &mut [f32]) {
+        let n = self.shape().len();
+        assert!(t < self.n_steps && out.len() == n, "a frame of {n} values at one of the steps");
+        self.images.read_at((i * self.n_steps + t) * n, out);
+    }
 }
 
 /// What a learner reads: a whole split in one of the three notations.
@@ -350,7 +430,7 @@ impl Inputs {
         match self {
             Inputs::Images(x) => x.len(),
             Inputs::Times(x) => x.len(),
-            Inputs::Frames(x) => x.n_samples,
+            Inputs::Frames(x) => x.len(),
         }
     }
 
@@ -364,7 +444,7 @@ impl Inputs {
         match self {
             Inputs::Images(x) => x.shape,
             Inputs::Times(x) => x.shape,
-            Inputs::Frames(x) => x.shape,
+            Inputs::Frames(x) => x.shape(),
         }
     }
 
@@ -458,6 +538,22 @@ mod tests {
     fn too_many_neurons_are_refused() {
         assert!(Times::new(Shape::flat(65_536)).is_ok());
         assert!(Times::new(Shape::flat(65_537)).is_err());
+    }
+
+    #[test]
+    fn frames_are_read_step_by_step() {
+        let images = Images::from_counts(Shape::new(4, 1, 2), (0..16).collect());
+        assert_eq!(images.range(), Some((0.0, 15.0)));
+        let frames = Frames::new(images.clone(), 2).unwrap();
+        assert_eq!((frames.len(), frames.n_steps(), frames.shape()), (2, 2, Shape::new(2, 1, 2)));
+        let mut out = [0.0; 4];
+        frames.read(1, 0, &mut out);
+        assert_eq!(out, [8.0, 9.0, 10.0, 11.0]);
+        frames.read(0, 1, &mut out);
+        assert_eq!(out, [4.0, 5.0, 6.0, 7.0]);
+        for channels in [0, 3, 8] {
+            assert!(Frames::new(images.clone(), channels).is_err());
+        }
     }
 
     #[test]

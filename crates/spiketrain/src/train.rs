@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::data::{DataDirs, Dataset};
-use crate::encode::FittedEncoder;
+use crate::encode::{Encoder, FittedEncoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Flow, INTERRUPTED, LOG_VERSION, Observer, show};
 use crate::learner::{Batch, Ctx, Learner, Metrics, Prediction, Task};
@@ -441,7 +441,11 @@ impl<'a> Run<'a> {
         })?;
         let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
         let notes = learner.notes(recipe.train.batch_size);
-        for text in on_range(&data.train.images).into_iter().chain(notes) {
+        let range = match recipe.encode {
+            Encoder::Frames(_) => None, // takes any values
+            _ => on_range(&data.train.images),
+        };
+        for text in range.into_iter().chain(notes) {
             let is_known = log.has_note(&text);
             let note = Event::Note { text };
             must_stop |= match is_known {

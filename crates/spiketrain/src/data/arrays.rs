@@ -3,8 +3,8 @@
 //! An archive `.npz` or a folder of `.npy` files holds `train_images` and, if there are any,
 //! `train_labels`, `test_images` and `test_labels`; a single `.npy` file is training images
 //! without labels. Images are `[sample, row, column]`, `[sample, channel, row, column]`
-//! or plain vectors `[sample, value]`, of type u8 (255 is 1.0), f32 or f64; labels are integers
-//! `[sample]`.
+//! or plain vectors `[sample, value]`, of type u8 (255 is 1.0), f32 or f64; sequences of frames are
+//! `[sample, step, channel, row, column]`; labels are integers `[sample]`.
 
 use super::npy::{self, Array, Values};
 use super::{Dataset, Limits, Split};
@@ -37,9 +37,13 @@ pub struct Params {
     /// Names of the classes in label order; numbers if not given.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Whether images of four extents are `[sample, row, column, channel]`.
+    /// Whether the channels of images of four extents, and of sequences of five, come last:
+    /// `[sample, row, column, channel]`.
     #[serde(default)]
     pub channels_last: bool,
+    /// Whether images of type u8 are numbers of events, taken as they are.
+    #[serde(default)]
+    pub counts: bool,
     /// Only the first so many training samples; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_train: Option<usize>,
@@ -51,7 +55,8 @@ pub struct Params {
 impl Params {
     /// The arrays at `path`, everything else at its default.
     pub fn of(path: PathBuf) -> Self {
-        Self { path, classes: Vec::new(), channels_last: false, n_train: None, n_test: None }
+        let (classes, channels_last, counts) = (Vec::new(), false, false);
+        Self { path, classes, channels_last, counts, n_train: None, n_test: None }
     }
 
     /// What is wrong with the values.
@@ -124,14 +129,19 @@ impl Params {
     }
 
     fn images(&self, name: &str, array: Array) -> Result<Images> {
-        let shape = match (array.extents.as_slice(), self.channels_last) {
-            (&[_, n], _) => Shape::flat(n),
-            (&[_, height, width], _) => Shape::new(1, height, width),
-            (&[_, channels, height, width], false) => Shape::new(channels, height, width),
-            (&[_, height, width, channels], true) => Shape::new(channels, height, width),
+        let (n_steps, frame) = match (array.extents.as_slice(), self.channels_last) {
+            (&[_, n], _) => (1, Shape::flat(n)),
+            (&[_, height, width], _) => (1, Shape::new(1, height, width)),
+            (&[_, channels, height, width], false) | (&[_, height, width, channels], true) => {
+                (1, Shape::new(channels, height, width))
+            }
+            (&[_, n_steps, channels, height, width], false)
+            | (&[_, n_steps, height, width, channels], true) => {
+                (n_steps, Shape::new(channels, height, width))
+            }
             (other, _) => {
                 return Err(Error::data(format!(
-                    "{name}: {} extents, expected 2 to 4, samples first",
+                    "{name}: {} extents, expected 2 to 5, samples first",
                     other.len()
                 )));
             }
@@ -142,11 +152,15 @@ impl Params {
                 array.extents
             )));
         }
-        let is_moved = self.channels_last && array.extents.len() == 4;
+        let shape = Shape { channels: n_steps * frame.channels, ..frame };
+        let is_moved = self.channels_last && array.extents.len() >= 4;
         match array.values {
             Values::Bytes(v) => {
-                let v = if is_moved { channels_first(&v, shape) } else { v };
-                Ok(Images::from_bytes(shape, v))
+                let v = if is_moved { channels_first(&v, frame) } else { v };
+                Ok(match self.counts {
+                    true => Images::from_counts(shape, v),
+                    false => Images::from_bytes(shape, v),
+                })
             }
             Values::Floats(v) => {
                 if let Some(i) = v.iter().position(|x| !x.is_finite()) {
@@ -155,7 +169,7 @@ impl Params {
                         "{name}: a value of sample {sample} is {x}, expected finite numbers"
                     )));
                 }
-                let v = if is_moved { channels_first(&v, shape) } else { v };
+                let v = if is_moved { channels_first(&v, frame) } else { v };
                 Ok(Images::from_floats(shape, v))
             }
             Values::Integers(_) => {
@@ -324,6 +338,21 @@ mod tests {
         params.channels_last = true;
         let images = params.load(dir.path()).unwrap().train.images;
         assert_eq!(images, Images::from_bytes(Shape::new(3, 1, 2), vec![1, 4, 2, 5, 3, 6]));
+    }
+
+    #[test]
+    fn sequences_have_their_frames_in_the_channels() {
+        let bytes: Vec<u8> = (1..=8).collect();
+        let load = |shape: &str, channels_last, counts| {
+            let parts = [("train_images", file("|u1", shape, &bytes))];
+            let bytes = archive(&parts, zip::CompressionMethod::Stored);
+            let change = |p: &mut Params| (p.channels_last, p.counts) = (channels_last, counts);
+            load(&bytes, change).unwrap().train.images
+        };
+        let shape = Shape::new(4, 1, 2);
+        assert_eq!(load("(1, 2, 2, 1, 2)", false, false), Images::from_bytes(shape, bytes.clone()));
+        let moved = vec![1, 3, 2, 4, 5, 7, 6, 8];
+        assert_eq!(load("(1, 2, 1, 2, 2)", true, true), Images::from_counts(shape, moved));
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub const CATALOGUE: &[Entry] = &[
         origin: Origin::Download(CIFAR10),
     },
     Entry {
+        name: "n-mnist",
+        about: "MNIST's digits as events of a moving camera, 60,000 + 10,000 recordings of 34×34",
+        licence: "CC BY-SA 4.0",
+        origin: Origin::ByHand(
+            "Train.zip and Test.zip in n-mnist (https://www.garrickorchard.com/datasets/n-mnist), as they are or unpacked",
+        ),
+    },
+    Entry {
         name: "natural",
         about: "natural images, grey, 512×512, no labels",
         licence: "olshausen: none stated, not to be redistributed; photos: CC BY 4.0 and CC0",

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod cifar;
 pub mod fetch;
 pub mod idx;
+pub mod n_mnist;
 pub mod natural;
 mod npy;
 pub mod png;
@@ -82,6 +83,12 @@ impl Limits {
         }
         checks
     }
+
+    /// What is left of the splits.
+    fn taken(&self, train: Split, test: Split) -> (Split, Split) {
+        let stream = |split| self.draw.map(|seed| Seed(seed).stream("data.draw", split));
+        (taken(train, self.n_train, stream(0)), taken(test, self.n_test, stream(1)))
+    }
 }
 
 /// The data sets a recipe can name: `[data.mnist]`.
@@ -98,6 +105,8 @@ pub enum Data {
     FashionMnist(Limits),
     /// CIFAR-10 (Krizhevsky 2009), 50,000 + 10,000 of 3×32×32.
     Cifar10(Limits),
+    /// Digits as events of a moving camera (Orchard and others 2015), 60,000 + 10,000 of 34×34.
+    NMnist(n_mnist::Params),
     /// Natural images (Olshausen and Field 1996, and photographs), grey, 512×512, no labels.
     Natural(natural::Params),
     /// A folder of PNG images of one's own, no labels.
@@ -138,6 +147,7 @@ impl Data {
             "mnist" => Ok(Data::Mnist(Limits::default())),
             "fashion-mnist" => Ok(Data::FashionMnist(Limits::default())),
             "cifar10" => Ok(Data::Cifar10(Limits::default())),
+            "n-mnist" => Ok(Data::NMnist(n_mnist::Params::default())),
             "natural" => Ok(Data::Natural(natural::Params::default())),
             "png-folder" => {
                 Ok(Data::PngFolder(png::Params { path: with_path(path)?, test_every: 0 }))
@@ -157,6 +167,7 @@ impl Data {
             Data::Mnist(_) => "mnist",
             Data::FashionMnist(_) => "fashion-mnist",
             Data::Cifar10(_) => "cifar10",
+            Data::NMnist(_) => "n-mnist",
             Data::Natural(_) => "natural",
             Data::PngFolder(_) => "png-folder",
         }
@@ -169,6 +180,7 @@ impl Data {
                 l.check()
             }
             Data::Arrays(p) => p.check(),
+            Data::NMnist(p) => p.check(),
             Data::Natural(p) => p.check(),
             Data::PngFolder(p) => p.check(),
         }
@@ -195,15 +207,14 @@ impl Data {
             Data::Cifar10(l) => {
                 Ok(self.labelled(&cifar::CLASSES, l, cifar::whole(cifar::load(root)?)?))
             }
+            Data::NMnist(p) => p.load(root),
             Data::Natural(p) => p.load(root),
             Data::PngFolder(p) => p.load(root),
         }
     }
 
     fn labelled(&self, classes: &[&str], limits: &Limits, splits: (Split, Split)) -> Dataset {
-        let stream = |split| limits.draw.map(|seed| Seed(seed).stream("data.draw", split));
-        let train = taken(splits.0, limits.n_train, stream(0));
-        let test = taken(splits.1, limits.n_test, stream(1));
+        let (train, test) = limits.taken(splits.0, splits.1);
         let classes = classes.iter().map(|&c| c.to_owned()).collect();
         Dataset { name: self.name().into(), shape: train.images.shape, classes, train, test }
     }

@@ -122,6 +122,7 @@ fn append(all: &mut Pixels, more: Pixels) {
             joined.extend(b);
             *all = Pixels::Floats(joined);
         }
+        (Pixels::Counts(_), _) | (_, Pixels::Counts(_)) => unreachable!("images have no counts"),
     }
 }
 

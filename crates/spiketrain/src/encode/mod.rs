@@ -4,6 +4,7 @@
 //! unsupervised feature extractor). A fitted encoder is a pure function of the image.
 
 pub mod direct;
+pub mod frames;
 pub mod latency;
 pub mod on_off;
 pub mod pixel_latency;
@@ -67,6 +68,8 @@ pub trait FitEncoder {
 pub enum Encoder {
     /// Images as they are.
     Direct(direct::Params),
+    /// A sequence of frames, from a sample's channels.
+    Frames(frames::Params),
     /// The larger the value, the earlier the spike.
     Latency(latency::Params),
     /// Pixel p fires at 1 − p/256, with noise that stays the same for every presentation.
@@ -91,6 +94,7 @@ impl Encoder {
     /// Names of all encoders, with what they do.
     pub const ALL: &'static [(&'static str, &'static str)] = &[
         ("direct", "images as they are"),
+        ("frames", "a sequence of frames, which a sample has one after another in its channels"),
         ("latency", "the larger the value, the earlier the spike"),
         ("pixel-latency", "pixel p fires at 1 − p/256, possibly with noise drawn once per image"),
         ("resize", "images at another size, by smoothed bilinear interpolation"),
@@ -103,6 +107,7 @@ impl Encoder {
     pub fn name(&self) -> &'static str {
         match self {
             Encoder::Direct(_) => "direct",
+            Encoder::Frames(_) => "frames",
             Encoder::Latency(_) => "latency",
             Encoder::PixelLatency(_) => "pixel-latency",
             Encoder::Resize(_) => "resize",
@@ -116,6 +121,7 @@ impl Encoder {
     pub fn notation(&self) -> Notation {
         match self {
             Encoder::Direct(_) | Encoder::Resize(_) | Encoder::Whiten(_) => Notation::Images,
+            Encoder::Frames(_) => Notation::Frames,
             Encoder::Latency(_)
             | Encoder::PixelLatency(_)
             | Encoder::Softhebb(_)
@@ -132,6 +138,7 @@ impl Encoder {
     pub fn check(&self) -> Checks {
         match self {
             Encoder::Direct(p) => p.check(),
+            Encoder::Frames(p) => p.check(),
             Encoder::Latency(p) => p.check(),
             Encoder::PixelLatency(p) => p.check(),
             Encoder::Resize(p) => p.check(),
@@ -144,6 +151,7 @@ impl Encoder {
     fn params(&self) -> &dyn FitEncoder {
         match self {
             Encoder::Direct(p) => p,
+            Encoder::Frames(p) => p,
             Encoder::Latency(p) => p,
             Encoder::PixelLatency(p) => p,
             Encoder::Resize(p) => p,

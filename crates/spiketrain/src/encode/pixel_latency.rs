@@ -73,6 +73,9 @@ impl PixelLatency {
         let n = self.shape.len();
         let pixels: Vec<f64> = match &images.pixels {
             Pixels::Bytes(p) => p[i * n..(i + 1) * n].iter().map(|&b| f64::from(b)).collect(),
+            Pixels::Counts(p) => {
+                p[i * n..(i + 1) * n].iter().map(|&c| f64::from(c) * 255.0).collect()
+            }
             Pixels::Floats(p) => {
                 p[i * n..(i + 1) * n].iter().map(|&v| f64::from(v) * 255.0).collect()
             }

@@ -87,7 +87,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// If frames have fewer steps than the network.
+    /// If a sample has not one frame for every step of the network.
     pub fn training(&self, batch: &Batch<'_>, ctx: &Ctx) -> Result<Signal> {
         self.signal(batch, Some(ctx))
     }
@@ -96,7 +96,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// If frames have fewer steps than the network.
+    /// If a sample has not one frame for every step of the network.
     pub fn plain(&self, batch: &Batch<'_>) -> Result<Signal> {
         self.signal(batch, None)
     }
@@ -119,18 +119,17 @@ impl Source {
                 Ok(net::steady(&values, shape, self.n_steps))
             }
             Inputs::Frames(frames) => {
-                if frames.n_steps < self.n_steps {
-                    let (has, needs) = (frames.n_steps, self.n_steps);
+                if frames.n_steps() != self.n_steps {
+                    let (has, needs) = (frames.n_steps(), self.n_steps);
                     return Err(Error::data(format!(
-                        "samples have {has} frames, the network takes {needs} steps"
+                        "samples have {has} frames, the network takes {needs} steps; expected as many"
                     )));
                 }
                 let mut values = vec![0.0; self.n_steps * batch.len() * len];
                 let images = values.par_chunks_exact_mut(len).enumerate();
                 images.for_each(|(at, image)| {
                     let (t, i) = (at / batch.len(), at % batch.len());
-                    let from = (t * frames.n_samples + batch.rows[i]) * len;
-                    image.copy_from_slice(&frames.values[from..from + len]);
+                    frames.read(batch.rows[i], t, image);
                     self.prepare(image, ctx.map(|c| (c, i)));
                 });
                 Ok(net::values(&values, shape, self.n_steps))
@@ -188,13 +187,13 @@ mod tests {
         let signal = source.plain(&batch).unwrap();
         assert!(signal.is_steady());
         assert_eq!(signal.values(), [0.0, -2.0, 1.0, 0.0]);
-        let values = (0..16).map(|v| v as f32).collect();
-        let inputs = Inputs::Frames(Frames { n_steps: 2, n_samples: 2, shape, values });
+        let both = Images::from_counts(Shape::new(4, 1, 2), (0..16).collect());
+        let inputs = Inputs::Frames(Frames::new(both, 2).unwrap());
         let batch = Batch { inputs: &inputs, rows: &[1], labels: &[] };
         let source = Source::new(&Params::default(), &task(shape, Notation::Frames), 2).unwrap();
         assert_eq!(
             source.plain(&batch).unwrap().values(),
-            [4.0, 6.0, 5.0, 7.0, 12.0, 14.0, 13.0, 15.0]
+            [8.0, 10.0, 9.0, 11.0, 12.0, 14.0, 13.0, 15.0]
         );
         assert!(labels(&batch).unwrap_err().to_string().contains("sample 1 has no label"));
     }

@@ -48,7 +48,7 @@ pub const CARD: Card = Card {
     title: "Surrogate-gradient backpropagation through time",
     citation: "Neftci, Mostafa, Zenke, IEEE Signal Processing Magazine 36(6), 2019, \
                arXiv 1901.09948",
-    reads: Notation::Images,
+    reads: &[Notation::Images, Notation::Frames],
     metrics: health::METRICS,
     departures: &[
         "convolutions before a normalisation have no bias unless asked for: its gradient is zero",

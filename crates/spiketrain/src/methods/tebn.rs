@@ -46,7 +46,7 @@ pub const CARD: Card = Card {
     name: "tebn",
     title: "Temporal effective batch normalisation",
     citation: "Duan, Ding, Chen, Yu, Huang, NeurIPS 2022, pp. 34377-34390",
-    reads: Notation::Images,
+    reads: &[Notation::Images, Notation::Frames],
     metrics: health::METRICS,
     departures: &[
         "p has one value a step of the network, where the authors' program has 4 whatever the \

@@ -75,7 +75,7 @@ pub const CARD: Card = Card {
     name: "event-stdp",
     title: "Representation learning by event-based STDP",
     citation: "Tavanaei, Masquelier, Maida, Neural Networks 105:294–303, 2018, arXiv 1706.06699",
-    reads: Notation::Images,
+    reads: &[Notation::Images],
     metrics: &[
         ("d1_overlap_rms", "error of the mean filter of the output spikes (D1), patches averaged"),
         ("d1_tiled_rms", "error of D1, patches side by side"),

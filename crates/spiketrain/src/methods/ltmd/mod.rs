@@ -63,7 +63,7 @@ pub const CARD: Card = Card {
     name: "ltmd",
     title: "Learnable thresholding neurons and moderate dropout",
     citation: "Wang, Cheng, Lim, NeurIPS 2022, pp. 28350-28362",
-    reads: Notation::Images,
+    reads: &[Notation::Images, Notation::Frames],
     metrics: &[
         ("firing_rate", "spikes per neuron and step in training, mean over the layers of neurons"),
         ("threshold", "mean of the learned thresholds of spiking layers"),

@@ -58,7 +58,7 @@ pub const CARD: Card = Card {
     name: "rate-bp",
     title: "Rate-based backpropagation",
     citation: "Yu, Liu, Wang, Li, Wang, NeurIPS 2024, arXiv 2410.11488",
-    reads: Notation::Images,
+    reads: &[Notation::Images, Notation::Frames],
     metrics: health::METRICS,
     departures: &[
         "convolutions before a normalisation have no bias unless asked for: its gradient is zero",

@@ -62,7 +62,7 @@ pub const CARD: Card = Card {
     title: "Supervised STDP with neuronal competition groups (S2-STDP, SSTDP, PCN, NCG, R-STDP)",
     citation: "Goupy, Tirilly, Bilasco, NeurIPS 2024, arXiv 2410.17066; \
                Frontiers in Neuroscience 18:1401690, 2024, arXiv 2308.02194",
-    reads: Notation::Times,
+    reads: &[Notation::Times],
     metrics: &[
         ("mean_output_time", "mean time of the output spikes in training, fraction of the window"),
         ("silent_fraction", "share of the output neurons that stayed silent, over samples"),

@@ -69,7 +69,7 @@ pub const CARD: Card = Card {
     name: "sleep-stdp",
     title: "Unsupervised STDP in a recurrent network, kept in bounds by sleep",
     citation: "Massey, Hubin, Nichele, Sæbø, 2026, arXiv 2601.08447",
-    reads: Notation::Images,
+    reads: &[Notation::Images],
     metrics: &[
         ("growth_excitatory", "total excitatory weight over its initial value"),
         ("growth_inhibitory", "total magnitude of the inhibitory weights over its initial value"),

@@ -61,7 +61,7 @@ pub const CARD: Card = Card {
     name: "sleep-surrogate",
     title: "Surrogate-gradient control network of the sleep study",
     citation: "Massey, Hubin, Nichele, Sæbø, 2026, arXiv 2601.08447",
-    reads: Notation::Images,
+    reads: &[Notation::Images],
     metrics: &[
         ("weight_hidden", "mean magnitude of the hidden layer's weights"),
         ("weight_output", "mean magnitude of the output layer's weights"),

@@ -72,7 +72,7 @@ pub const CARD: Card = Card {
     title: "Spike time displacement backpropagation (STiDi-BP, S4NN, BS4NN)",
     citation: "Mirsadeghi, Shalchian, Kheradpisheh, Masquelier, Neurocomputing 427, 2021; \
                Neural Computing and Applications, 2023, arXiv 2108.13621",
-    reads: Notation::Times,
+    reads: &[Notation::Times],
     metrics: &[
         ("learned_from", "share of the epoch's samples whose margin did not hold"),
         ("weight_scale_N", "mean absolute weight of layer N over its threshold"),

@@ -69,7 +69,7 @@ pub const CARD: Card = Card {
     title: "Spiking autoencoders with exact spike times, alpha synapses and trainable pulses",
     citation: "Comşa, Versari, Fischbacher, Alakuijala, Frontiers in Neuroscience 15:712667, 2021, \
                doi:10.3389/fnins.2021.712667; Comsa et al., 2019, arXiv 1907.13223",
-    reads: Notation::Times,
+    reads: &[Notation::Times],
     metrics: &[
         ("silent_hidden_fraction", "share of hidden neurons that stayed silent, over samples"),
         ("silent_output_fraction", "share of outputs that stayed silent, over samples"),

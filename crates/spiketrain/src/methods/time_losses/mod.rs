@@ -66,7 +66,7 @@ pub const CARD: Card = Card {
     name: "time-losses",
     title: "Time-based training with loss functions on spike times",
     citation: "Zhu, Fang, Xie, Huang, Yu, NeurIPS 2023",
-    reads: Notation::Images,
+    reads: &[Notation::Images, Notation::Frames],
     metrics: &[
         ("firing_rate", "spikes per neuron and step in training, mean over the layers"),
         ("firing_rates", "the same for each layer"),
