@@ -4,7 +4,7 @@ use crate::args::DataCommand;
 use crate::observe::{Console, Style, print};
 use spiketrain::data::catalogue::{self, CATALOGUE, Entry, Origin};
 use spiketrain::data::{Data, DataDirs, Dataset};
-use spiketrain::{Error, Result};
+use spiketrain::{Error, Images, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,6 +75,9 @@ fn info(entry: &Entry, data: &Dataset, root: &Path) -> Result<()> {
     let Entry { name, about, licence, origin } = entry;
     print(format_args!("{name}: {about}\nlicence {licence}"))?;
     print(format_args!("samples of {} (channels×rows×columns)", data.shape))?;
+    if let Some((low, high)) = data.train.images.range() {
+        print(format_args!("values from {low} to {high}, {}", moments(&data.train.images)))?;
+    }
     for (split, part) in [("train", &data.train), ("test", &data.test)] {
         let mut counts = vec![0usize; data.classes.len()];
         part.labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
@@ -94,4 +97,30 @@ fn info(entry: &Entry, data: &Dataset, root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Mean and deviation of the values, of each channel if there are few.
+fn moments(images: &Images) -> String {
+    let shape = images.shape;
+    let n_groups = if shape.channels <= 4 { shape.channels } else { 1 };
+    let per_group = shape.len() / n_groups;
+    let mut sums = vec![[0.0f64; 2]; n_groups];
+    let mut image = vec![0.0; shape.len()];
+    for i in 0..images.len() {
+        images.read(i, &mut image);
+        for ([sum, squares], values) in sums.iter_mut().zip(image.chunks_exact(per_group)) {
+            for &value in values {
+                *sum += f64::from(value);
+                *squares += f64::from(value).powi(2);
+            }
+        }
+    }
+    let n = (images.len() * per_group) as f64;
+    let (mut means, mut deviations) = (Vec::new(), Vec::new());
+    for [sum, squares] in sums {
+        let mean = sum / n;
+        means.push(format!("{mean:.4}"));
+        deviations.push(format!("{:.4}", (squares / n - mean * mean).max(0.0).sqrt()));
+    }
+    format!("mean {}, deviation {}", means.join(" "), deviations.join(" "))
 }

@@ -430,8 +430,11 @@ fn list(what: ListWhat) -> Result<()> {
         }
         ListWhat::Recipes => {
             for recipe in BUILT_IN {
+                print(format_args!("{:<34} {}", recipe.name, Recipe::about(recipe.text)))?;
                 let variants = Recipe::variants(recipe.text);
-                print(format_args!("{:<24} {}", recipe.name, variants.join(" ")))?;
+                if !variants.is_empty() {
+                    print(format_args!("{:<34} variants: {}", "", variants.join(" ")))?;
+                }
             }
         }
         ListWhat::Encoders => {

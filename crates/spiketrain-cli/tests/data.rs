@@ -41,6 +41,7 @@ fn info_reads_sets_with_and_without_labels() {
     let (code, out, _) = spiketrain(dir.path(), &["data", "info", "mnist-mini"]);
     assert_eq!(code, 0);
     assert!(out.contains("samples of 1×28×28") && out.contains("train   5000 samples"), "{out}");
+    assert!(out.contains("values from 0 to 1, mean 0.13"), "{out}");
     write_npy(&dir.path().join("own.npy"), "(1, 1, 2)", &[1, 2]);
     let (code, out, err) = spiketrain(dir.path(), &["data", "info", "arrays", "own.npy"]);
     assert_eq!(code, 0, "{err}");

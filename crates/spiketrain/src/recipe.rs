@@ -138,6 +138,16 @@ impl Recipe {
             .unwrap_or_default()
     }
 
+    /// The first sentence of the comment that a recipe's text begins with, without its full stop;
+    /// empty if it begins with none.
+    pub fn about(text: &str) -> String {
+        let lines = text.lines().map_while(|line| line.strip_prefix('#'));
+        let words: Vec<&str> = lines.map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let paragraph = words.join(" ");
+        let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(first, _)| first);
+        sentence.trim_end_matches('.').to_owned()
+    }
+
     /// What is wrong with the values.
     pub fn check(&self) -> Checks {
         let mut checks = Checks::default();
@@ -443,9 +453,18 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_says_what_it_is_about() {
+        let text = "# One layer\n# on digits. More.\n#\n# Source.\nseed = 0";
+        assert_eq!(Recipe::about(text), "One layer on digits");
+        assert_eq!(Recipe::about("# T = 0.5 steps,\n# no more.\n\n# x"), "T = 0.5 steps, no more");
+        assert_eq!(Recipe::about("seed = 0\n# x"), "");
+    }
+
+    #[test]
     fn every_built_in_recipe_and_variant_is_valid() {
         for built_in in BUILT_IN {
             Recipe::parse(built_in.name, built_in.text, None, &[]).unwrap();
+            assert!(Recipe::about(built_in.text).len() > 20, "{}", built_in.name);
             for variant in Recipe::variants(built_in.text) {
                 Recipe::parse(built_in.name, built_in.text, Some(&variant), &[]).unwrap();
             }

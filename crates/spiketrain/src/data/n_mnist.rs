@@ -26,7 +26,7 @@ const EVENT: usize = 5;
 /// Row of an event that stands for an overflow of the clock, and what it adds to later times.
 const OVERFLOW: (u8, u32) = (240, 1 << 13);
 
-/// Most bytes of a recording; the longest of the data set has fewer than 40,000.
+/// Most bytes of a recording; those of the data set have some 20,000.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Most frames of a recording.
@@ -106,9 +106,9 @@ impl Params {
 
     fn split(&self, folder: &Path, (name, most): (&str, usize)) -> Result<Split> {
         let (directory, archive) = (folder.join(name), folder.join(format!("{name}.zip")));
-        let mut recordings = match (directory.is_dir(), archive.is_file()) {
-            (true, _) => in_folder(&directory)?,
-            (false, true) => in_archive(&archive)?,
+        let mut source = match (directory.is_dir(), archive.is_file()) {
+            (true, _) => Source::Folder(directory),
+            (false, true) => Source::Archive(archive.display().to_string(), open(&archive)?),
             (false, false) => {
                 let (directory, archive) = (directory.display(), archive.display());
                 let how = super::how_to_obtain("n-mnist");
@@ -117,6 +117,7 @@ impl Params {
                 )));
             }
         };
+        let mut recordings = source.recordings()?;
         if recordings.is_empty() || recordings.len() > most {
             let n = recordings.len();
             return Err(Error::data(format!(
@@ -127,36 +128,104 @@ impl Params {
         recordings.sort_by_key(|r| (r.number, r.label));
         let shape = Shape::new(2 * self.n_frames, SIDE, SIDE);
         let mut counts = vec![0; recordings.len() * shape.len()];
-        let parts = counts.par_chunks_exact_mut(shape.len()).zip(&recordings);
-        parts.try_for_each(|(counts, recording)| {
-            let bytes = recording.read()?;
-            count(&events(&recording.name, &bytes)?, self.n_frames, self.cut, counts);
-            Ok::<_, Error>(())
-        })?;
+        match &mut source {
+            Source::Folder(_) => {
+                let samples = counts.par_chunks_exact_mut(shape.len()).zip(&recordings);
+                samples.try_for_each(|(counts, recording)| {
+                    let path = Path::new(&recording.name);
+                    let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
+                    self.read(&recording.name, file, counts)
+                })?;
+            }
+            Source::Archive(archive_name, archive) => {
+                let samples = counts.chunks_exact_mut(shape.len()).zip(&recordings);
+                for (counts, recording) in samples {
+                    let name = format!("{archive_name}: {}", recording.name);
+                    let file = archive.by_name(&recording.name);
+                    let file = file.map_err(|e| damaged(&*archive_name, e))?;
+                    self.read(&name, file, counts)?;
+                }
+            }
+        }
         let labels = recordings.iter().map(|r| r.label).collect();
         Ok(Split { images: Images::from_counts(shape, counts), labels })
     }
+
+    fn read(&self, name: &str, file: impl Read, counts: &mut [u8]) -> Result<()> {
+        count(&events(name, &limited(name, file)?)?, self.n_frames, self.cut, counts);
+        Ok(())
+    }
 }
 
-/// One recording: where it is or what is in it.
+/// One recording.
 struct Recording {
     number: u64,
     label: u16,
+    /// Path of the file, or name in the archive.
     name: String,
-    bytes: Option<Vec<u8>>,
 }
 
 impl Recording {
-    fn read(&self) -> Result<std::borrow::Cow<'_, [u8]>> {
-        match &self.bytes {
-            Some(bytes) => Ok(bytes.into()),
-            None => {
-                let path = Path::new(&self.name);
-                let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
-                Ok(limited(&self.name, file)?.into())
+    /// The recording that the last two parts of a path name, `7/00042.bin`.
+    fn new(digit: &str, file_name: &str, name: String) -> Option<Self> {
+        let label = digit.parse().ok().filter(|&l: &u16| l < 10 && digit.len() == 1)?;
+        let number = file_name.strip_suffix(".bin").filter(|n| !n.starts_with('+'))?;
+        Some(Self { number: number.parse().ok()?, label, name })
+    }
+}
+
+type Archive = zip::ZipArchive<BufReader<File>>;
+
+/// Where the recordings of a split are.
+enum Source {
+    Folder(PathBuf),
+    Archive(String, Archive),
+}
+
+impl Source {
+    /// All recordings, in no order.
+    fn recordings(&mut self) -> Result<Vec<Recording>> {
+        match self {
+            Source::Folder(folder) => {
+                let mut recordings = Vec::new();
+                for digit in (0..10).map(|label| label.to_string()) {
+                    let folder = folder.join(&digit);
+                    if !folder.is_dir() {
+                        continue;
+                    }
+                    let failed = |e| Error::io("reading", &folder, e);
+                    for entry in std::fs::read_dir(&folder).map_err(failed)? {
+                        let path = entry.map_err(failed)?.path();
+                        let file_name = path.file_name().and_then(|n| n.to_str());
+                        if let (Some(file_name), Some(name)) = (file_name, path.to_str()) {
+                            recordings.extend(Recording::new(&digit, file_name, name.to_owned()));
+                        }
+                    }
+                }
+                Ok(recordings)
+            }
+            Source::Archive(archive_name, archive) => {
+                let mut recordings = Vec::new();
+                for name in archive.file_names() {
+                    let name = name.map_err(|e| damaged(&*archive_name, e))?;
+                    let mut parts = name.rsplit('/');
+                    if let (Some(file_name), Some(digit)) = (parts.next(), parts.next()) {
+                        recordings.extend(Recording::new(digit, file_name, name.to_string()));
+                    }
+                }
+                Ok(recordings)
             }
         }
     }
+}
+
+fn open(path: &Path) -> Result<Archive> {
+    let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
+    zip::ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(path.display(), e))
+}
+
+fn damaged(archive: impl std::fmt::Display, e: zip::result::ZipError) -> Error {
+    Error::data(format!("{archive}: damaged or truncated archive: {e}")).with_source(e)
 }
 
 /// All bytes, if they are not too many for a recording.
@@ -169,53 +238,6 @@ fn limited(name: &str, file: impl Read) -> Result<Vec<u8>> {
         return Err(Error::data(format!("{name}: expected at most {MAX_BYTES} bytes, found more")));
     }
     Ok(bytes)
-}
-
-/// The number of a file `00042.bin`; none if it has another name.
-fn number(name: &str) -> Option<u64> {
-    name.strip_suffix(".bin").filter(|n| !n.starts_with('+'))?.parse().ok()
-}
-
-fn in_folder(folder: &Path) -> Result<Vec<Recording>> {
-    let mut recordings = Vec::new();
-    for label in 0..10u16 {
-        let digit: PathBuf = folder.join(label.to_string());
-        if !digit.is_dir() {
-            continue;
-        }
-        let entries = std::fs::read_dir(&digit).map_err(|e| Error::io("reading", &digit, e))?;
-        for entry in entries {
-            let path = entry.map_err(|e| Error::io("reading", &digit, e))?.path();
-            let number = path.file_name().and_then(|n| n.to_str()).and_then(number);
-            if let (Some(number), Some(name)) = (number, path.to_str()) {
-                recordings.push(Recording { number, label, name: name.to_owned(), bytes: None });
-            }
-        }
-    }
-    Ok(recordings)
-}
-
-fn in_archive(path: &Path) -> Result<Vec<Recording>> {
-    let archive_name = path.display();
-    let damaged = |e: zip::result::ZipError| {
-        Error::data(format!("{archive_name}: damaged or truncated archive: {e}")).with_source(e)
-    };
-    let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
-    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
-    let mut recordings = Vec::new();
-    for i in 0..archive.len() {
-        let member = archive.by_index(i).map_err(damaged)?;
-        let member_name = member.name().map_err(damaged)?.into_owned();
-        let parts: Vec<&str> = member_name.rsplit('/').take(2).collect();
-        let [file_name, digit] = parts[..] else { continue };
-        let label = digit.parse().ok().filter(|&l: &u16| l < 10 && digit.len() == 1);
-        if let (Some(number), Some(label)) = (number(file_name), label) {
-            let name = format!("{archive_name}: {member_name}");
-            let bytes = Some(limited(&name, member)?);
-            recordings.push(Recording { number, label, name, bytes });
-        }
-    }
-    Ok(recordings)
 }
 
 /// One event.
