@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// Rows and columns.
 const SIDE: usize = 34;
 
+/// Channels of a frame, one a polarity.
+pub(crate) const CHANNELS: usize = 2;
+
 /// Bytes of an event.
 const EVENT: usize = 5;
 
@@ -126,7 +129,7 @@ impl Params {
             )));
         }
         recordings.sort_by_key(|r| (r.number, r.label));
-        let shape = Shape::new(2 * self.n_frames, SIDE, SIDE);
+        let shape = Shape::new(self.n_frames * CHANNELS, SIDE, SIDE);
         let mut counts = vec![0; recordings.len() * shape.len()];
         match &mut source {
             Source::Folder(_) => {
@@ -290,7 +293,7 @@ fn count(events: &[Event], n_frames: usize, cut: Cut, counts: &mut [u8]) {
             Cut::Time => ((event.time - first_time) as usize, time_per_frame),
         };
         let frame = at.checked_div(unit).map_or(last, |frame| frame.min(last));
-        let plane = 2 * frame + usize::from(event.is_brighter);
+        let plane = CHANNELS * frame + usize::from(event.is_brighter);
         let pixel = (plane * SIDE + usize::from(event.row)) * SIDE + usize::from(event.column);
         counts[pixel] = counts[pixel].saturating_add(1);
     }

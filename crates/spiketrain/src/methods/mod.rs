@@ -97,6 +97,23 @@ impl Method {
         }
     }
 
+    /// Time steps of a method that reads frames; a sample must have as many.
+    pub fn n_frames(&self) -> Option<usize> {
+        match self {
+            Method::Bptt(p) => Some(p.n_steps),
+            Method::Ltmd(p) => Some(p.n_steps),
+            Method::RateBp(p) => Some(p.n_steps),
+            Method::Tebn(p) => Some(p.n_steps),
+            Method::TimeLosses(p) => Some(p.n_steps),
+            Method::EventStdp(_)
+            | Method::S2stdp(_)
+            | Method::TemporalAutoencoder(_)
+            | Method::SleepStdp(_)
+            | Method::StidiBp(_)
+            | Method::SleepSurrogate(_) => None,
+        }
+    }
+
     /// Builds the learner.
     ///
     /// # Errors
