@@ -5,7 +5,7 @@ use proptest::collection;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use spiketrain::checkpoint::{Checkpoint, Counters};
-use spiketrain::data::{Data, DataDirs, Limits, arrays, cifar, idx, png as png_folder};
+use spiketrain::data::{Data, DataDirs, Limits, arrays, cifar, idx, n_mnist, png as png_folder};
 use spiketrain::event::{BarRow, Curve, Event, Figure, Histogram, LOG_VERSION, RasterPanel};
 use spiketrain::{State, report};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -83,11 +83,12 @@ enum Kind {
     Tar,
     Npy,
     Npz(CompressionMethod),
+    Recordings,
     Checkpoint,
     Log,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Idx,
     Kind::Png(png::ColorType::Rgb),
     Kind::Png(png::ColorType::Grayscale),
@@ -96,6 +97,7 @@ const KINDS: [Kind; 10] = [
     Kind::Npy,
     Kind::Npz(Stored),
     Kind::Npz(Deflated),
+    Kind::Recordings,
     Kind::Checkpoint,
     Kind::Log,
 ];
@@ -150,12 +152,35 @@ fn npy_file() -> Vec<u8> {
     out
 }
 
-fn npz_file(npy: &[u8], method: CompressionMethod) -> Vec<u8> {
+fn zip_file(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().compression_method(method);
-    zip.start_file("train_images.npy", options).unwrap();
-    zip.write_all(npy).unwrap();
+    for &(name, bytes) in files {
+        zip.start_file(name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
     zip.finish().unwrap().into_inner()
+}
+
+fn npz_file(npy: &[u8], method: CompressionMethod) -> Vec<u8> {
+    zip_file(&[("train_images.npy", npy)], method)
+}
+
+/// Two recordings of two events each.
+fn recordings_file() -> Vec<u8> {
+    let events = [1, 2, 128, 0, 9, 33, 0, 0, 1, 2];
+    zip_file(&[("Train/7/00002.bin", &events), ("Train/0/00001.bin", &events)], Deflated)
+}
+
+/// Reads recordings, the same for training and test.
+fn read_recordings(bytes: &[u8]) -> spiketrain::Result<spiketrain::data::Dataset> {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("n-mnist");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["Train.zip", "Test.zip"] {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    n_mnist::Params { n_frames: 2, ..Default::default() }.load(dir.path())
 }
 
 fn checkpoint_file() -> Vec<u8> {
@@ -275,6 +300,7 @@ fn read(kind: Kind, bytes: &[u8]) {
         }
         Kind::Npy => on_disk("a.npy", &load),
         Kind::Npz(_) => on_disk("a.npz", &load),
+        Kind::Recordings => drop(read_recordings(bytes)),
         Kind::Checkpoint => on_disk("last.safetensors", &|path| drop(Checkpoint::read(path))),
         Kind::Log => on_disk("events.jsonl", &|path| {
             let _ = report::read_log(path).and_then(|events| report::render(&events));
@@ -289,6 +315,7 @@ fn whole(kind: Kind) -> Vec<u8> {
         Kind::Tar => tar_file(),
         Kind::Npy => npy_file(),
         Kind::Npz(method) => npz_file(&npy_file(), method),
+        Kind::Recordings => recordings_file(),
         Kind::Checkpoint => checkpoint_file(),
         Kind::Log => log_file(),
     }
@@ -322,6 +349,7 @@ fn allocations_are_noted() {
 fn whole_files_are_read() {
     assert!(png_folder::read("x", &png_file(png::ColorType::Indexed)).is_ok());
     assert!(idx::read_images("x", &idx_file([2, 3, 3], &[7; 18])).is_ok());
+    assert_eq!(read_recordings(&recordings_file()).unwrap().train.labels, [0, 7]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file.npz");
     for method in [Stored, Deflated] {
@@ -410,7 +438,7 @@ proptest! {
     /// Numbers in the text of checkpoints and logs, changed to others.
     #[test]
     fn numbers_that_lie(
-        kind in select(&KINDS[8..]),
+        kind in select(&KINDS[9..]),
         changes in collection::vec((any::<Index>(), select(&NUMBERS[..])), 1..4),
     ) {
         let mut bytes = whole(kind);
