@@ -9,7 +9,7 @@ use crate::learner::{Batch, Ctx, Learner};
 use crate::recipe::Recipe;
 use crate::seed::Seed;
 use crate::spikes::Inputs;
-use crate::train::{on_threads, task};
+use crate::train::{learner, on_threads};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ fn measure(recipe: &Recipe, data: &Dataset, plan: &Plan, threads: usize) -> Resu
     let start = Instant::now();
     let inputs = encoder.encode(images, &mut |_, _| Ok(()))?;
     let encoded_per_second = images.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
-    let mut learner = recipe.method.build(&task(recipe, data, &inputs, inputs.len()))?;
+    let mut learner = learner(recipe, data, &inputs, inputs.len())?;
     let labels = data.train.labels.as_slice();
     let trained_per_second = train(learner.as_mut(), recipe, &inputs, labels, plan.budget)?;
     let evaluated_per_second = evaluate(learner.as_ref(), &inputs, labels, plan.budget)?;

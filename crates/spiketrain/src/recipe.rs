@@ -5,7 +5,7 @@
 //! when that variant is asked for.
 
 use crate::check::{Checks, Invalid};
-use crate::data::{Data, n_mnist};
+use crate::data::Data;
 use crate::encode::Encoder;
 use crate::error::{Error, Excerpt, Result};
 use crate::methods::Method;
@@ -160,14 +160,6 @@ impl Recipe {
         let names: Vec<&str> = reads.iter().map(|n| n.name()).collect();
         let allowed = format!("an encoder that gives {}", names.join(" or "));
         checks.that(reads.contains(&gives), "encode", self.encode.name(), &allowed);
-        if let (Data::NMnist(data), Encoder::Frames(frames), Some(n_steps)) =
-            (&self.data, &self.encode, self.method.n_frames())
-            && frames.channels == n_mnist::CHANNELS
-        {
-            let allowed = format!("{n_steps}, the method's n_steps");
-            let n_frames = data.n_frames;
-            checks.that(n_frames == n_steps, "data.n-mnist.n_frames", n_frames, &allowed);
-        }
         let t = &self.train;
         checks.that(t.epochs <= 1_000_000, "train.epochs", t.epochs, "at most 1000000");
         checks.count("train.batch_size", t.batch_size, 1, 1 << 20);
@@ -458,15 +450,6 @@ mod tests {
         assert!(
             error.to_string().contains("train.batch_size = 0: allowed is a whole number from 1")
         );
-    }
-
-    #[test]
-    fn recordings_have_as_many_frames_as_the_method_has_steps() {
-        let text = "[data.n-mnist]\nn_frames = 3\n[encode.frames]\n[method.bptt]\nn_steps = 4\n";
-        let message = parse(text, None, &[]).unwrap_err().to_string();
-        let expected = "data.n-mnist.n_frames = 3: allowed is 4, the method's n_steps";
-        assert!(message.contains(expected), "{message}");
-        parse(text, None, &["data.n-mnist.n_frames=4"]).unwrap();
     }
 
     #[test]

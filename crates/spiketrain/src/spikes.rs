@@ -372,13 +372,22 @@ impl Frames {
     ///
     /// If the channels are not a whole number of frames of `channels` each.
     pub fn new(images: Images, channels: usize) -> Result<Self> {
-        let all = images.shape.channels;
+        Ok(Self { n_steps: Self::n_steps_of(images.shape, channels)?, images })
+    }
+
+    /// Number of frames of `channels` each in an image of `shape`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frames::new`].
+    pub(crate) fn n_steps_of(shape: Shape, channels: usize) -> Result<usize> {
+        let all = shape.channels;
         if channels == 0 || all == 0 || !all.is_multiple_of(channels) {
             return Err(Error::data(format!(
                 "images of {all} channels, expected a multiple of the {channels} of a frame"
             )));
         }
-        Ok(Self { n_steps: all / channels, images })
+        Ok(all / channels)
     }
 
     /// Number of time steps.

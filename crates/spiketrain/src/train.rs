@@ -231,7 +231,7 @@ pub fn evaluate(options: &Options, file: &str, observer: &mut dyn Observer) -> R
         let tick = &mut |done, total| show(observer, &progress("encode test images", done, total));
         let (inputs, _) = cache.encode(&recipe.encode, encoder, images, tick)?;
         let n_train = split_rows(&data.train.labels, data.train.images.len(), &recipe).0.len();
-        let mut learner = recipe.method.build(&task(&recipe, &data, &inputs, n_train))?;
+        let mut learner = learner(&recipe, &data, &inputs, n_train)?;
         restore(learner.as_mut(), &checkpoint.state, &path)?;
         let labels = data.test.labels;
         let tick = &mut |done, total| show(observer, &progress("test", done, total));
@@ -264,15 +264,33 @@ pub(crate) fn on_threads<T: Send>(n: usize, work: impl FnOnce() -> Result<T> + S
     pool.install(work)
 }
 
-/// What a recipe's method is built for.
-pub(crate) fn task(recipe: &Recipe, data: &Dataset, inputs: &Inputs, n_train: usize) -> Task {
-    Task {
+/// The learner of a recipe for what its encoder gives.
+///
+/// # Errors
+///
+/// If the method cannot learn this, or the samples do not have one frame for every step.
+pub(crate) fn learner(
+    recipe: &Recipe,
+    data: &Dataset,
+    inputs: &Inputs,
+    n_train: usize,
+) -> Result<Box<dyn Learner>> {
+    if let (Inputs::Frames(frames), Some(n_steps)) = (inputs, recipe.method.n_frames())
+        && frames.n_steps() != n_steps
+    {
+        let (has, name) = (frames.n_steps(), recipe.method.card().name);
+        return Err(Error::recipe(format!(
+            "{}: samples have {has} frames, method.{name}.n_steps is {n_steps}; expected as many",
+            data.name
+        )));
+    }
+    recipe.method.build(&Task {
         shape: inputs.shape(),
         notation: inputs.notation(),
         n_classes: data.classes.len(),
         n_train,
         seed: Seed(recipe.seed),
-    }
+    })
 }
 
 /// Rows for training and for validation: of every class, its `fold`-th share in file order is
@@ -439,7 +457,7 @@ impl<'a> Run<'a> {
         let test = stage(&mut log, observer, "encode test images", |tick| {
             cache.encode(&recipe.encode, encoder.as_ref(), &data.test.images, tick)
         })?;
-        let mut learner = recipe.method.build(&task(recipe, &data, &train, train_rows.len()))?;
+        let mut learner = learner(recipe, &data, &train, train_rows.len())?;
         let notes = learner.notes(recipe.train.batch_size);
         let range = match recipe.encode {
             Encoder::Frames(_) => None, // takes any values

@@ -180,7 +180,8 @@ fn read_recordings(bytes: &[u8]) -> spiketrain::Result<spiketrain::data::Dataset
     for name in ["Train.zip", "Test.zip"] {
         std::fs::write(folder.join(name), bytes).unwrap();
     }
-    n_mnist::Params { n_frames: 2, ..Default::default() }.load(dir.path())
+    let params = n_mnist::Params { n_frames: 2, ..Default::default() };
+    Data::NMnist(params).load(&DataDirs::new(Some(dir.path().into())))
 }
 
 fn checkpoint_file() -> Vec<u8> {

@@ -83,12 +83,6 @@ impl Limits {
         }
         checks
     }
-
-    /// What is left of the splits.
-    fn taken(&self, train: Split, test: Split) -> (Split, Split) {
-        let stream = |split| self.draw.map(|seed| Seed(seed).stream("data.draw", split));
-        (taken(train, self.n_train, stream(0)), taken(test, self.n_test, stream(1)))
-    }
 }
 
 /// The data sets a recipe can name: `[data.mnist]`.
@@ -207,14 +201,16 @@ impl Data {
             Data::Cifar10(l) => {
                 Ok(self.labelled(&cifar::CLASSES, l, cifar::whole(cifar::load(root)?)?))
             }
-            Data::NMnist(p) => p.load(root),
+            Data::NMnist(p) => Ok(self.labelled(&DIGITS, &p.limits(), p.read(root)?)),
             Data::Natural(p) => p.load(root),
             Data::PngFolder(p) => p.load(root),
         }
     }
 
     fn labelled(&self, classes: &[&str], limits: &Limits, splits: (Split, Split)) -> Dataset {
-        let (train, test) = limits.taken(splits.0, splits.1);
+        let stream = |split| limits.draw.map(|seed| Seed(seed).stream("data.draw", split));
+        let train = taken(splits.0, limits.n_train, stream(0));
+        let test = taken(splits.1, limits.n_test, stream(1));
         let classes = classes.iter().map(|&c| c.to_owned()).collect();
         Dataset { name: self.name().into(), shape: train.images.shape, classes, train, test }
     }

@@ -7,7 +7,7 @@
 //! first, of which the first is the polarity (1: brighter) and 23 are the time in microseconds. An
 //! event in row 240 is none: the clock overflowed, and 2¹³ µs are added to all later times.
 
-use super::{DIGITS, Dataset, Limits, Split};
+use super::{Limits, Split};
 use crate::check::Checks;
 use crate::error::{Error, Result};
 use crate::spikes::{Images, Shape};
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 const SIDE: usize = 34;
 
 /// Channels of a frame, one a polarity.
-pub(crate) const CHANNELS: usize = 2;
+const CHANNELS: usize = 2;
 
 /// Bytes of an event.
 const EVENT: usize = 5;
@@ -75,7 +75,7 @@ impl Default for Params {
 }
 
 impl Params {
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         Limits { n_train: self.n_train, n_test: self.n_test, draw: self.draw }
     }
 
@@ -96,15 +96,10 @@ impl Params {
     /// # Errors
     ///
     /// If files are missing or damaged; names file, what was expected and what was found.
-    pub fn load(&self, root: &Path) -> Result<Dataset> {
+    pub(super) fn read(&self, root: &Path) -> Result<(Split, Split)> {
         let folder = super::folder(root, "n-mnist", &["N-MNIST", "nmnist", "NMNIST"])?;
         let [train, test] = SPLITS.map(|split| self.split(&folder, split));
-        let (train, test) = (train?, test?);
-        let limits = self.limits();
-        let shape = train.images.shape;
-        let (train, test) = limits.taken(train, test);
-        let classes = DIGITS.map(str::to_owned).to_vec();
-        Ok(Dataset { name: "n-mnist".into(), shape, classes, train, test })
+        Ok((train?, test?))
     }
 
     fn split(&self, folder: &Path, (name, most): (&str, usize)) -> Result<Split> {
@@ -137,7 +132,7 @@ impl Params {
                 samples.try_for_each(|(counts, recording)| {
                     let path = Path::new(&recording.name);
                     let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
-                    self.read(&recording.name, file, counts)
+                    self.count_in(&recording.name, file, counts)
                 })?;
             }
             Source::Archive(archive_name, archive) => {
@@ -146,7 +141,7 @@ impl Params {
                     let name = format!("{archive_name}: {}", recording.name);
                     let file = archive.by_name(&recording.name);
                     let file = file.map_err(|e| damaged(&*archive_name, e))?;
-                    self.read(&name, file, counts)?;
+                    self.count_in(&name, file, counts)?;
                 }
             }
         }
@@ -154,7 +149,7 @@ impl Params {
         Ok(Split { images: Images::from_counts(shape, counts), labels })
     }
 
-    fn read(&self, name: &str, file: impl Read, counts: &mut [u8]) -> Result<()> {
+    fn count_in(&self, name: &str, file: impl Read, counts: &mut [u8]) -> Result<()> {
         count(&events(name, &limited(name, file)?)?, self.n_frames, self.cut, counts);
         Ok(())
     }
@@ -302,6 +297,7 @@ fn count(events: &[Event], n_frames: usize, cut: Cut, counts: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Data, DataDirs};
     use std::io::Write;
 
     fn bytes(events: &[(u8, u8, bool, u32)]) -> Vec<u8> {
@@ -358,7 +354,11 @@ mod tests {
     fn folders_and_archives_hold_the_same() {
         let root = tempfile::tempdir().unwrap();
         let params = Params { n_frames: 2, ..Params::default() };
-        let missing = params.load(root.path()).unwrap_err().to_string();
+        let load = |folder: &str, params: &Params| {
+            let dirs = DataDirs::new(Some(root.path().join(folder)));
+            Data::NMnist(params.clone()).load(&dirs)
+        };
+        let missing = load("", &params).unwrap_err().to_string();
         assert!(missing.contains("no folder with n-mnist"), "{missing}");
         let (plain, packed) = (root.path().join("a/n-mnist"), root.path().join("b/N-MNIST"));
         std::fs::create_dir_all(&packed).unwrap();
@@ -376,16 +376,16 @@ mod tests {
             archive.finish().unwrap();
         }
         std::fs::write(plain.join("Train/3/notes.txt"), "x").unwrap();
-        let a = params.load(&root.path().join("a")).unwrap();
-        let b = params.load(&root.path().join("b")).unwrap();
+        let a = load("a", &params).unwrap();
+        let b = load("b", &params).unwrap();
         assert_eq!((&a.train.labels, &a.test.labels), (&vec![7, 3], &vec![0, 9]));
         assert_eq!((&b.train.labels, &b.test.labels), (&a.train.labels, &a.test.labels));
         assert_eq!((&a.train.images, &a.test.images), (&b.train.images, &b.test.images));
         assert_eq!((a.shape, a.train.images.len()), (Shape::new(4, 34, 34), 2));
-        let one = Params { n_train: Some(1), ..params }.load(&root.path().join("b")).unwrap();
+        let one = load("b", &Params { n_train: Some(1), ..params }).unwrap();
         assert_eq!((one.train.labels, one.test.labels.len()), (vec![7], 2));
         std::fs::write(packed.join("Test.zip"), "no archive").unwrap();
-        let error = Params::default().load(&root.path().join("b")).unwrap_err().to_string();
+        let error = load("b", &Params::default()).unwrap_err().to_string();
         assert!(error.contains("Test.zip: damaged or truncated archive"), "{error}");
     }
 

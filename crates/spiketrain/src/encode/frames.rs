@@ -61,7 +61,7 @@ impl FitEncoder for Params {
     }
 
     fn restore(&self, shape: Shape, _: &State) -> Result<Box<dyn FittedEncoder>> {
-        Frames::new(Images::from_counts(shape, Vec::new()), self.channels)
+        Frames::n_steps_of(shape, self.channels)
             .map_err(|e| e.context("encode.frames.channels"))?;
         Ok(Box::new(InFrames { from: shape, to: Shape { channels: self.channels, ..shape } }))
     }
